@@ -28,7 +28,8 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
 @click.argument("data", required=False)
 @FEATURE_NETWORK
 @option(
-    "--ensemble",
+    "--average-with",
+    "names",
     multiple=True,
     metavar="RUN",
     help="Average the predictions of this run and of RUN; may be given several times.",
@@ -36,20 +37,20 @@ Scores = tuple[Metrics, dict[str, Metrics], list[str]]  # metrics, those of each
 @READ
 @JSON
 def command(
-    run: str, data: str | None, feature_network: str | None, ensemble: tuple[str, ...], read: str | None, as_json: bool
+    run: str, data: str | None, feature_network: str | None, names: tuple[str, ...], read: str | None, as_json: bool
 ) -> None:
     """Score RUN (a path, a name under runs/, or last) on its own test data, or on DATA, which must hold the targets.
 
     A language model scores any text. An image generator is compared with its own test data only.
 
     \b
-    pellucid evaluate mnist-cnn-1 --ensemble mnist-cnn-2 --ensemble mnist-cnn-3
+    pellucid evaluate mnist-cnn-1 --average-with mnist-cnn-2 --average-with mnist-cnn-3
     """
     if read is not None and data is None:
         raise OptionError(
             f"--read {read}: no DATA to read; expected the file to score on; name it, or leave --read out"
         )
-    trained, others = runs.find_run(run), [runs.find_run(other) for other in ensemble]
+    trained, others = runs.find_run(run), [runs.find_run(other) for other in names]
     network = trained.new_network()
     generates = isinstance(network, ImageGenerator)
     if feature_network is not None and not generates:
@@ -59,7 +60,7 @@ def command(
         )
     for member in (trained, *others) if others else ():
         if not isinstance(member.new_network(), PredictionModel):
-            raise OptionError(f"--ensemble {', '.join(ensemble)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
+            raise OptionError(f"--average-with {', '.join(names)}: {member.name} predicts nothing; expected runs that do, such as cnns; leave it out")  # fmt: skip
     if generates and data is not None:
         raise OptionError(
             f"{data}: {trained.name} generates images, which are compared with its own test data; expected no DATA; leave it out"
@@ -83,9 +84,9 @@ def command(
         )
         return
     click.echo(f"{trained.folder} on {data or 'its test data'}: {score_line(metrics)}")
-    names = [name for name in metrics.scores if name != primary_metric(metrics)]
-    width = max(map(len, [*names, "baseline"]))
-    for name in names:
+    further = [name for name in metrics.scores if name != primary_metric(metrics)]
+    width = max(map(len, [*further, "baseline"]))
+    for name in further:
         interval = interval_text(metrics, name)
         click.echo(f"  {name:<{width}}  {value_text(metrics, name)}{f'  ({interval})' if interval else ''}")
     result = trained.result() if data is None and not others else None
@@ -109,7 +110,7 @@ def _evaluate_predictions(run: runs.Run, data: str | None, others: list[runs.Run
         if data is None:
             same = same and other.run.config.fingerprint == run.config.fingerprint
         if other.classes != predictor.classes or not same:
-            raise OptionError(f"--ensemble {other.run.name}: its test examples differ from those of {run.name}; expected runs on the same "
+            raise OptionError(f"--average-with {other.run.name}: its test examples differ from those of {run.name}; expected runs on the same "
                               "data and split; name the data to score, or leave it out")  # fmt: skip
         outputs.append(other_predictions.output)
     predictions.output = np.mean(outputs, axis=0)

@@ -18,13 +18,15 @@ from ..data.series.kind import SeriesKind
 from ..data.series.preprocess import SeriesPreprocessor
 from ..data.table.preprocess import TablePreprocessor
 from ..errors import OptionError
+from ..evaluation.compiled import CompiledFunction
 from ..evaluation.evaluator import threshold_words
 from ..evaluation.forecasts import interval_sentence
 from ..evaluation.formatting import score_line, value_text
 from ..files import write_text, writing
-from ..inference.forecast import Step, forecast
+from ..inference.forecast import Step, forecast, with_spread
 from ..inference.predictor import Predictions, Predictor, notes_by_column
 from ..inference.text_scorer import TextScorer
+from ..models.ensemble import Ensemble
 from ..models.heads.generation import ImageGenerator
 from ..runs import run as runs
 from .data_options import READ
@@ -77,8 +79,7 @@ def command(
     """
     _check_out(out)
     trained = runs.find_run(run)
-    kind = kind_named(trained.config.kind)
-    form = kind.prediction
+    form = kind_named(trained.config.kind).prediction
     if not data and form is PredictionForm.FORECAST:
         data = (str(trained.config.source["spec"]),)
     if not data:
@@ -181,6 +182,9 @@ def _forecast(
     result = predictor.run.result()
     interval = result.interval if result else None
     steps = forecast(predictor.forward.native, preprocessor, table, horizon, interval)
+    if isinstance(network := predictor.network, Ensemble):
+        singly = [CompiledFunction(member, predictor.forward.native.eager) for member in network.members]
+        steps = with_spread(steps, [forecast(one, preprocessor, table, horizon) for one in singly])
     rows = [forecast_row(preprocessor, step, interval is not None) for step in steps]
     notes = [*table.notes]
     notes += preprocessor.long_enough(table, preprocessor.read_lines(table, notes))[1]
@@ -207,6 +211,8 @@ def decision_notes(predictor: Predictor) -> list[str]:
     if predictor.scoring.has_threshold and config.decision is not None and predictor.classes is not None:
         name = predictor.classes[config.decision.positive]
         notes.append(f"threshold: {name} from a probability of {config.decision.threshold:.3g} ({how})")
+    if predictor.members is not None:
+        notes.append(f"spread: the standard deviation over the {config.settings.ensemble} networks of the run")
     if predictor.preprocessor.interval is not None:
         asked, held = f"{100 * predictor.preprocessor.interval:g}%", "not measured, the run is not finished"
         if result is not None and "coverage" in result.test:
@@ -220,7 +226,9 @@ def forecast_row(preprocessor: SeriesPreprocessor, step: Step, interval: bool) -
     number = lambda value: "" if value is None else float(f"{value:.7g}")
     row: dict[str, object] = {preprocessor.series_name: step.series} if preprocessor.series_name else {}
     row |= {preprocessor.clock.name: step.time, "prediction": number(step.value)}
-    return {**row, "lower": number(step.low), "upper": number(step.high)} if interval else row
+    if interval:
+        row |= {"lower": number(step.low), "upper": number(step.high)}
+    return row if step.spread is None else {**row, "spread": number(step.spread)}
 
 
 def _write(rows: Sequence[Row], out: Path | None, what: str, as_json: bool) -> None:
@@ -320,8 +328,14 @@ def _columns(predictor: Predictor, predictions: Predictions) -> dict[str, Sequen
     if predictor.preprocessor.interval is not None:
         for name, k in (("lower", 0), ("upper", 2)):
             columns[_new_column(name, columns)] = [float(f"{end:.7g}") for end in output[:, k].tolist()]
+    spread = predictions.spread
+    if spread is not None and predictor.classes is None:
+        far = spread if spread.ndim == 1 else spread[:, 1]  # of the median
+        columns[_new_column("spread", columns)] = [float(f"{one:.4g}") for one in far.tolist()]
     for k, name in enumerate(predictor.classes or []):
         columns[_new_column(f"probability {name}", columns)] = [f"{p:.6f}" for p in output[:, k].tolist()]
+        if spread is not None:
+            columns[_new_column(f"spread {name}", columns)] = [f"{far:.6f}" for far in spread[:, k].tolist()]
     return columns
 
 
@@ -349,6 +363,7 @@ def _as_text(rows: Sequence[Row], separator: str) -> str:
 
 def _json_rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
     rows: list[Row] = []
+    spread = predictions.spread
     for i, prediction in enumerate(predicted_values(predictor, predictions)):
         row: dict[str, object] = {"name": predictions.names[i], "prediction": prediction}
         row |= interval_ends(predictor, predictions, i)
@@ -356,22 +371,24 @@ def _json_rows(predictor: Predictor, predictions: Predictions) -> list[Row]:
             row["probabilities"] = {
                 name: round(float(predictions.output[i, k]), 6) for k, name in enumerate(predictor.classes)
             }
+        if spread is not None and predictor.classes is not None:
+            row["spread"] = {name: round(float(spread[i, k]), 6) for k, name in enumerate(predictor.classes)}
+        elif spread is not None:
+            row["spread"] = float(f"{spread[i] if spread.ndim == 1 else spread[i, 1]:.4g}")
         rows.append(row)
     return rows
 
 
 def _sentences(predictor: Predictor, predictions: Predictions, most: int) -> list[str]:
     """`seven.png: 7 (98.2%), then 1 (1.1%), 9 (0.4%)`, for each of the first `most` images."""
-    lines, said = [], predictor.scoring.said(predictions.output)
+    lines, said, spread = [], predictor.scoring.said(predictions.output), predictions.spread
+    classes = predictor.classes or []
     for i, name in enumerate(predictions.names[:most]):
         named = said[i]  # first, though a threshold may have made it the less probable one
         best = [named, *(k for k in np.argsort(-predictions.output[i]) if k != named)][:3]
-        words = [f"{predictor.classes[k]} ({100 * predictions.output[i, k]:.1f}%)" for k in best]  # type: ignore[index]
-        truth = (
-            f"; it is {predictor.classes[predictions.target[i]]}"
-            if predictions.target is not None and predictor.classes
-            else ""
-        )
+        far = ["" if spread is None else f" ± {100 * spread[i, k]:.1f}" for k in best]
+        words = [f"{classes[k]} ({100 * predictions.output[i, k]:.1f}{own}%)" for k, own in zip(best, far, strict=True)]
+        truth = f"; it is {classes[predictions.target[i]]}" if predictions.target is not None and classes else ""
         lines.append(f"{name}: {words[0]}, then {', '.join(words[1:])}{truth}")
     return lines
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ..evaluation.formatting import short_name
 from ..runs.records import PRIMARY
+from ..training.ensemble import MemberStarted
 from ..training.loop import BatchDone, EpochDone
 
 
@@ -24,6 +25,7 @@ class Watcher:
         self.epochs = epochs
         self.batches = batches
         self.rate = 0.0
+        self.of_member = ""  # ` of network 2 of 5`, of an ensemble
         self.headed = False
         self.bar: Progress | None = None
         self.quiet = quiet
@@ -45,8 +47,12 @@ class Watcher:
         if self.bar:
             self.bar.stop()
 
-    def show(self, event: BatchDone | EpochDone) -> None:
-        if isinstance(event, EpochDone):
+    def show(self, event: BatchDone | EpochDone | MemberStarted) -> None:
+        if isinstance(event, MemberStarted):
+            self.of_member = f" of network {event.number} of {event.count}"
+            if not self.quiet:
+                self._line(f"network {event.number} of {event.count}, seed {event.seed}")
+        elif isinstance(event, EpochDone):
             self._epoch(event)
         elif self.bar:
             self._batch(event)
@@ -57,7 +63,10 @@ class Watcher:
         rate = f"{self.rate:,.0f} examples/s" if self.rate else ""
         status = f"loss {event.loss:.4f}  {rate}  {_duration(left) + ' left' if left else ''}"
         self.bar.update(
-            self.task, completed=event.step, description=f"epoch {event.epoch}/{self.epochs}", status=status
+            self.task,
+            completed=event.step,
+            description=f"epoch {event.epoch}/{self.epochs}{self.of_member}",
+            status=status,
         )
 
     def _epoch(self, event: EpochDone) -> None:

@@ -39,7 +39,7 @@ def _row(folder: Path) -> tuple[dict[str, Json], list[str]]:
     about: dict[str, Json] = {"run": str(folder), "task": config.task, "data": config.data, "model": config.family}
     started = config.created[:16].replace("T", " ")
     if result is None:
-        state = f"stopped after {epochs} of {config.settings.epochs} epochs"
+        state = f"stopped after {run.progress()}"
         return {**about, "epochs": epochs, "finished": False}, [run.name, config.task, started, state, ""]
     full = {
         **about,

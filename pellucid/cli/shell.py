@@ -26,6 +26,7 @@ from ..runs.renamed import new_name
 COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same name and is imported on demand
     "train": "Train a network on a data set, a table or a folder.",
     "doctor": "Show what is in your data, and what would mislead, before training.",
+    "tune": "Search for better settings of a network, and train with the best.",
     "evaluate": "Score a trained network on its test data, or on other data.",
     "predict": "Predict with a trained network: new rows, images, a series or a text.",
     "sample": "Generate text or images with a trained network.",

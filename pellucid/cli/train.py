@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -14,19 +15,18 @@ from ..data.description import sorted_notes
 from ..data.description_text import shell_word
 from ..data.kinds import KINDS, kind_named
 from ..data.load import load_problem
-from ..data.problem import SPLITS, TokenSequence
+from ..data.problem import SPLITS, DataModule, TokenSequence
 from ..data.table.folds import fold_note
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
 from ..evaluation.formatting import fold_line, interval_text, score_line, value_text
 from ..evaluation.metrics import Metrics
 from ..files import Json
-from ..models import FAMILIES, family_for
+from ..models import family_for
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..nn.activation import ACTIVATIONS
 from ..runs import run as runs
-from ..runs.metric_names import METRIC_TASKS
 from ..runs.renamed import new_name
 from ..runs.settings import OPTIMIZERS, load_recipe, parse_overrides, read_config, resolve_config
 from ..training import session
@@ -51,6 +51,7 @@ from .options import (
 )
 from .progress import Watcher, say
 from .shell import Stopped
+from .training_options import CONFIG, EAGER, METRIC, MODEL, NUM_THREADS, QUIET, RESUME, SET, epochs_option
 
 Options = dict[str, OptionValue]  # what the user gave, by name
 CONTAINERS = [kind.container for kind in reversed(KINDS.values()) if kind.endings]
@@ -76,9 +77,7 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
 @click.command("train", cls=HeadedCommand, short_help="Train a network.", help=HELP, options_metavar="[OPTIONS]")
 @click.argument("data", required=False)
 @data_option_flags
-@option(
-    "--model", metavar="NAME", heading="Network", common=True, help=f"The family of network: {', '.join(FAMILIES)}."
-)
+@MODEL
 @option(
     "--hidden-sizes",
     type=Numbers(),
@@ -99,7 +98,15 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     heading="Network",
     help="Layers not to train, by path, such as stages.0.",
 )
-@option("--epochs", type=Whole(), heading="Training", common=True, help="Passes over the training data.")
+@option(
+    "--ensemble",
+    type=Whole(),
+    metavar="N",
+    heading="Training",
+    common=True,
+    help="Train N networks, each from a seed of its own; their mean is the answer, their spread its uncertainty.",
+)
+@epochs_option(common=True)
 @option("--lr", type=Number(), heading="Training", help="The peak learning rate.")
 @option("--batch-size", type=Whole(), heading="Training", help="Examples in each step.")
 @option("--optimizer", metavar="NAME", heading="Training", help=f"{', '.join(OPTIMIZERS)}.")
@@ -109,50 +116,22 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     heading="Training",
     help="Weights of the classes in the loss: balanced, none, or such as a=1,b=5.",
 )
-@option(
-    "--eager",
-    is_flag=True,
-    default=None,
-    heading="Training",
-    help="Run operation by operation: slower, but without compiling first.",
-)
-@option(
-    "--set",
-    "more",
-    multiple=True,
-    metavar="NAME=VALUE",
-    heading="Training",
-    common=True,
-    help="Any other setting of the training or the network.",
-)
-@option(
-    "--metric",
-    metavar="NAME",
-    heading="Splits and scores",
-    common=True,
-    help=f"The score to select by and to tell first: {', '.join(METRIC_TASKS)}.",
-)
+@EAGER
+@SET
+@METRIC
 @FEATURE_NETWORK
 @option(
     "--run-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
     heading="Run",
-    common=True,
     help="The folder to create for the run.  [default: runs/DATA-MODEL-N]",
 )
-@option("--resume", metavar="RUN", heading="Run", common=True, help="Continue a run that was stopped.")
+@RESUME
 @seed_option(None)
-@option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    heading="Run",
-    help="A TOML file of options and settings, or the name of a shipped recipe.",
-)
-@option("--num-threads", type=Whole(), heading="Run", help="Threads for compiled steps and matrix products.")
-@option("--quiet", is_flag=True, help="Show no progress; warnings are still told.")
+@CONFIG
+@NUM_THREADS
+@QUIET
 @JSON
 @click.pass_context
 def command(
@@ -175,14 +154,30 @@ def command(
             click.echo(line)
 
 
-def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
-    run_dir = options.pop("run_dir", None)
-    if run_dir is not None and run_dir.exists():
-        raise OptionError(f"--run-dir {run_dir}: exists already; expected a new folder; choose another name")
+@dataclass(frozen=True)
+class Prepared:
+    """What options, a --config file and data come to.
+
+    values: settings, the recipe's among them.      given: those of the user's own, and options about the data.
+    located: an OptionError about one of them with the place where it was given.
+    """
+
+    problem: DataModule
+    family: str
+    values: Options
+    given: Options
+    init_from: runs.Run | None
+    feature_network: runs.Run | None
+    located: Callable[[OptionError], OptionError]
+
+
+def prepare(data: str, options: Options) -> Prepared:
+    """Load `data`, and bring together the settings for it. Raises OptionError, DataError."""
     path = options.pop("config_file", None)
     in_file = read_config(path) if path else {}
     overrides = parse_overrides(options.pop("more", ()))
     values = {**in_file, **options, **overrides}
+    located = lambda error: _with_origin(error, options, overrides, in_file, path)
     try:
         _refuse_renamed(values)
         family = str(values.pop("model")) if "model" in values else None
@@ -191,6 +186,7 @@ def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
         )
         inherited = {} if init_from is None else network_values(init_from, family)
         family = init_from.config.family if init_from else family
+        given = dict(values)
         about_data = {name: values.pop(name) for name in DATA_OPTIONS if name in values}
         # Check the settings before loading the data, which may take long.
         settings, _ = resolve_config(family or "mlp", values if family else {"seed": values.get("seed", 0)})
@@ -202,9 +198,21 @@ def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
         if "epochs" in values:  # so many, however few steps they have
             recipe.pop("least_steps", None)
         values = {**recipe, **inherited, **values}
-        training = session.start(problem, family, values, run_dir, source=init_from, feature_network=feature_network)
     except OptionError as error:
-        raise _with_origin(error, options, overrides, in_file, path) from None
+        raise located(error) from None
+    return Prepared(problem, family, values, given, init_from, feature_network, located)
+
+
+def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
+    run_dir = options.pop("run_dir", None)
+    if run_dir is not None and run_dir.exists():
+        raise OptionError(f"--run-dir {run_dir}: exists already; expected a new folder; choose another name")
+    found = prepare(data, options)
+    try:
+        training = session.start(found.problem, found.family, found.values, run_dir, source=found.init_from,
+                                 feature_network=found.feature_network)  # fmt: skip
+    except OptionError as error:
+        raise found.located(error) from None
     if quiet:
         for note in shown_notes(warnings_among(training.problem.notes)):
             say(note)
@@ -310,19 +318,23 @@ def _resume(context: click.Context, data: str | None, name: str, options: Option
 
 def _watch(training: session.TrainingSession, quiet: bool) -> session.Result:
     """Train and finish, showing progress; after Ctrl-C save a checkpoint and raise Stopped with the command to continue."""
-    learner, name = training.learner, shell_word(training.run.name)
+    name = shell_word(training.run.name)
     advice = f"to continue: pellucid train --resume {name}"
     try:
         with (
             CtrlC() as ctrl_c,
-            Watcher(training.settings.epochs, len(learner.loader), quiet=quiet, metric=training.metric) as watcher,
+            Watcher(
+                training.settings.epochs, len(training.learner.loader), quiet=quiet, metric=training.metric
+            ) as watcher,
         ):
             for event in training.events():
                 watcher.show(event)
                 if ctrl_c.pressed:
                     training.save()
-                    at = learner.state.progress
-                    raise Stopped(f"stopped in epoch {at.epoch + 1} at step {at.step}, everything is saved; {advice}")
+                    at = training.learner.state.progress
+                    raise Stopped(
+                        f"stopped in epoch {at.epoch + 1} at step {at.step}{watcher.of_member}, everything is saved; {advice}"
+                    )
         if not quiet:
             folds = ", and training again on each fold" if training.is_cross_validated else ""
             say(f"scoring on the test data, and fitting the baselines to compare with{folds} ...")
@@ -387,5 +399,6 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
         **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
                                                       "baseline": baseline_json(result.folds.baselines)}}),
+        **({} if result.ensemble is None else {"ensemble": asdict(result.ensemble)}),
         "notes": [*training.problem.notes, *result.notes],
     }  # fmt: skip

@@ -62,11 +62,14 @@ class CompiledFunction(Generic[Result]):
 
 
 class Forward:
-    """Raw outputs (N, ...) of a network for arrays (N, ...), without gradients, batch by batch."""
+    """Raw outputs (N, ...) of a network for arrays (N, ...), without gradients, batch by batch.
 
-    def __init__(self, network: Model, eager: bool = False) -> None:
+    function: what is called in place of the network itself, a method of it.
+    """
+
+    def __init__(self, network: Model, eager: bool = False, function: Callable[..., Tensor] | None = None) -> None:
         self.network = network
-        self.native = CompiledFunction(network, eager)
+        self.native = CompiledFunction(function or network, eager)
 
     def __call__(self, inputs: list[np.ndarray]) -> np.ndarray:
         take = lambda rows: self.native(*(Tensor(a[rows.start : rows.stop]) for a in inputs)).array

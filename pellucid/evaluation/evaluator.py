@@ -328,7 +328,13 @@ def predict_outputs(
 
     margin: by which both ends of an interval are moved outwards.
     """
-    raw = forward(list(inputs))
+    return answers_of(forward(list(inputs)), preprocessor, inputs, margin)
+
+
+def answers_of(
+    raw: np.ndarray, preprocessor: Preprocessor, inputs: Sequence[np.ndarray], margin: float = 0.0
+) -> np.ndarray:
+    """`predict_outputs` of what a network gives for `inputs`, (N, ...)."""
     if preprocessor.task == "multilabel":
         return np.asarray((1 + np.tanh(raw.astype(np.float64) / 2)) / 2)  # the sigmoid, which never overflows so
     if preprocessor.classes is not None:

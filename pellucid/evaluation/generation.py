@@ -149,6 +149,11 @@ def check_feature_network(classifier: Run, network: Model, config: RunConfig) ->
     if not _fits(classifier, config):
         raise OptionError(f"--feature-network {classifier.name}: a {classifier.config.family} on {classifier.config.data}; expected a cnn on the same data as "
                           f"the images drawn ({config.data}), with the same --seed; make one: pellucid train {config.data} --model cnn")  # fmt: skip
+    if classifier.config.settings.ensemble > 1:
+        raise OptionError(
+            f"--feature-network {classifier.name}: an ensemble of {classifier.config.settings.ensemble} networks; expected one network; write "
+            f"--feature-network {classifier.members / '1'}"
+        )
     if not classifier.weights.is_file():
         raise OptionError(
             f"--feature-network {classifier.name}: it has no weights yet; expected a run that has finished an epoch; train it first"
@@ -170,7 +175,7 @@ def _candidates(run: Run) -> list[Run]:
         with contextlib.suppress(PellucidError):
             classifier = runs.load_run(folder)
             result = classifier.result()
-            if result is not None and _fits(classifier, run.config):
+            if result is not None and classifier.config.settings.ensemble == 1 and _fits(classifier, run.config):
                 scored.append((_validation_accuracy(classifier.history(), result.best_epoch), classifier))
     return [classifier for _, classifier in sorted(scored, key=lambda pair: -pair[0])]
 

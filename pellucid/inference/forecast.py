@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..data.series.preprocess import SeriesPreprocessor
 from ..data.series.windows import Timeline
 from ..data.table.read import Table
 from ..errors import NonFiniteError
+from ..evaluation.ensembles import spread_of
 from ..evaluation.forecasts import rolling
 from ..runs.records import ForecastInterval
 from ..tensor import Tensor
@@ -19,13 +20,14 @@ from ..tensor import Tensor
 @dataclass(frozen=True)
 class Step:
     """A predicted step. series: its name, of several. value, low, high: in the target's units; low and high are None where no
-    interval was measured so many steps ahead."""
+    interval was measured so many steps ahead. spread: of an ensemble, the standard deviation over its networks."""
 
     series: str
     time: str
     value: float
     low: float | None = None
     high: float | None = None
+    spread: float | None = None
 
 
 def forecast(
@@ -44,6 +46,13 @@ def forecast(
         ahead = preprocessor.ahead(line)
         steps += _forecast_one(network, preprocessor, table, line, horizon or ahead or 1, interval)
     return steps
+
+
+def with_spread(steps: Sequence[Step], singly: Sequence[Sequence[Step]]) -> list[Step]:
+    """`steps` with how far the forecasts of single networks differ there, each of which goes on from its own answers."""
+    values = np.array([[step.value for step in own] for own in singly])  # (N, steps)
+    spread = spread_of(values).tolist()
+    return [replace(step, spread=far) for step, far in zip(steps, spread, strict=True)]
 
 
 def _forecast_one(

@@ -20,9 +20,11 @@ from ..data.table.partition import group_units
 from ..data.table.read import Table
 from ..errors import NonFiniteError, PellucidError
 from ..evaluation.compiled import Forward
+from ..evaluation.ensembles import MemberAnswers, spread_of
 from ..evaluation.evaluator import inverse_transform, predict_outputs, scoring_of
 from ..evaluation.metrics import Metrics
 from ..models.base import Model
+from ..models.ensemble import Ensemble
 from ..runs.run import Run
 from .known_rows import rows_of_training
 
@@ -31,7 +33,8 @@ from .known_rows import rows_of_training
 class Predictions:
     """output: (N, K) probabilities, (N,) numbers, or (N, 3) lower end, median and upper end. names: of each row or file. view(i): what the network sees of example i,
     as an image uint8 (H, W), in colour (H, W, 3). table: the rows that came in. target: encoded, where it was there and
-    asked for, and the weight and the group of each row then. notes: what was left out. inputs: what the network read."""
+    asked for, and the weight and the group of each row then. notes: what was left out. inputs: what the network read.
+    spread: of an ensemble, the standard deviation over its networks of each number of `output`."""
 
     output: np.ndarray
     names: list[str]
@@ -42,6 +45,7 @@ class Predictions:
     weight: np.ndarray | None = None
     unit: np.ndarray | None = None
     inputs: Inputs = field(default_factory=dict, repr=False)
+    spread: np.ndarray | None = None
 
 
 class Predictor:
@@ -54,6 +58,11 @@ class Predictor:
         self.network: Model = run.network()
         self.scoring = scoring_of(run.config, self.preprocessor)
         self.forward = Forward(self.network, eager=run.config.settings.eager)
+        self.members = (
+            MemberAnswers(self.network, self.preprocessor, run.config.settings.eager)
+            if isinstance(self.network, Ensemble)
+            else None
+        )
 
     @property
     def classes(self) -> list[str] | None:
@@ -73,12 +82,12 @@ class Predictor:
 
         read: how files are to be read, where otherwise than those of training.
         """
-        return self._predictions(self.kind.read_new(self.preprocessor, self._sources(data, read)))
+        return self._with_spread(self._predictions(self.kind.read_new(self.preprocessor, self._sources(data, read))))
 
     def predict_in_parts(self, data: Sequence[str], read: str | None = None) -> Iterator[Predictions]:
         """`predict`, one part after another where the data are large."""
         for new in self.kind.read_in_parts(self.preprocessor, self._sources(data, read)):
-            yield self._predictions(new)
+            yield self._with_spread(self._predictions(new))
 
     def _sources(self, data: Sequence[str], read: str | None) -> list[Source]:
         return [self._open(name, read) for name in data]
@@ -147,6 +156,12 @@ class Predictor:
             )
         return output
 
+    def _with_spread(self, predictions: Predictions) -> Predictions:
+        if self.members is not None:
+            inputs = [predictions.inputs[name] for name in self.network.input_names]
+            predictions.spread = spread_of(self.members(inputs))
+        return predictions
+
     def targets(self, predictions: Predictions) -> np.ndarray:
         """The targets of `predictions` as the data wrote them, (N,)."""
         assert predictions.target is not None
@@ -178,7 +193,7 @@ def caveats(run: Run, data: str | None) -> list[str]:
     """What a reader of scores of `run` should know: training not finished, or `data` it has learned from."""
     notes = []
     if run.result() is None:
-        notes.append(f"{run.name} is not finished ({len(run.history())} of {run.config.settings.epochs} epochs): "
+        notes.append(f"{run.name} is not finished ({run.progress()}): "
                      f"its scores will change; go on with: pellucid train --resume {run.name}")  # fmt: skip
     own = run.config.source.get("path")
     if data is not None and own and Path(data).exists() and _same(Path(data), Path(str(own))):

@@ -14,6 +14,7 @@ from ..data.input_spec import InputSpec
 from ..errors import OptionError, suggestion
 from . import cnn, diffusion, gan, lstm, mlp, transformer
 from .base import Model
+from .ensemble import ensemble
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
+def build_network(name: str, inputs: InputSpec, outputs: int, task: str, config: Any, members: int = 1) -> Model:
+    """A network of the family called `name` with fresh weights; an ensemble of so many `members` where they are several."""
+    build = family(name).build
+    if members == 1:
+        return build(inputs, outputs, task, config)
+    return ensemble([build(inputs, outputs, task, config) for _ in range(members)], name)
+
+
 def family_for(data: str, inputs: Sequence[str], default: str, name: str | None) -> str:
     """The name of the family to train: `name`, else `default`. Raises OptionError where it does not learn from the data.
 
@@ -65,4 +74,4 @@ def family_for(data: str, inputs: Sequence[str], default: str, name: str | None)
     return chosen
 
 
-__all__ = ["FAMILIES", "Family", "family", "family_for"]
+__all__ = ["FAMILIES", "Family", "build_network", "family", "family_for"]

@@ -31,6 +31,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {  # with underscores; several names whe
     "width": ("d_model",),
     # options of commands
     "drop_columns": ("drop",),
+    "ensemble": ("average_with",),  # of evaluate; now it is how many networks a run has
     "from": ("init_from",),
     "judge": ("feature_network",),
     "lines": ("line_by_line",),
@@ -41,7 +42,7 @@ NEW_NAMES: dict[str, tuple[str, ...]] = {  # with underscores; several names whe
     "time": ("time_column",),
     "vocabulary": ("vocab_size",),
     "window": ("lookback",),
-    "with": ("ensemble",),
+    "with": ("average_with",),
 }
 
 

@@ -6,6 +6,7 @@ metrics.jsonl            an EpochRecord a line, then a TestRecord
 checkpoint.safetensors   where training stands; `train --resume` goes on from it
 samples/                 images drawn after each epoch, of a network that draws
 report.html              written at the end, never read
+members/1, 2, ...        of an ensemble: the run of each of its networks, which has no report and is not tested
 
 All but the report and the samples are checked when they are read; see `schema.py`.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ class Run:
     checkpoint = property(lambda self: self.folder / "checkpoint.safetensors")
     metrics = property(lambda self: self.folder / "metrics.jsonl")
     report = property(lambda self: self.folder / "report.html")
+    members = property(lambda self: self.folder / "members")
 
     @property
     def name(self) -> str:
@@ -94,7 +97,19 @@ class Run:
             raise damaged(
                 str(self.metrics), f"it ends after epoch {len(kept)}", f"{epoch} epochs, as many as the checkpoint has"
             )
-        write_bytes(self.metrics, "".join(json.dumps(to_line(record)) + "\n" for record in kept).encode())
+        self.replace_log(kept)
+
+    def replace_log(self, records: Sequence[LogRecord]) -> None:
+        """Write metrics.jsonl anew."""
+        write_bytes(self.metrics, "".join(json.dumps(to_line(record)) + "\n" for record in records).encode())
+
+    def progress(self) -> str:
+        """How much is trained, in words: `3 of 30 epochs`, or `1 of 5 networks`."""
+        settings = self.config.settings
+        if settings.ensemble == 1:
+            return f"{len(self.history())} of {settings.epochs} epochs"
+        begun = len(list(self.members.glob("*/config.json")))
+        return f"{max(begun - 1, 0)} of {settings.ensemble} networks"
 
     # ---- the config ----------------------------------------------------------------------------------------------
 
@@ -165,16 +180,19 @@ class Run:
         """The run's network with fresh weights."""
         config, preprocessor = self.config, self.preprocessor()
         try:
-            return models.family(config.family).build(
-                preprocessor.input_spec(), preprocessor.outputs, config.task, config.network
-            )
+            return models.build_network(
+                config.family, preprocessor.input_spec(), preprocessor.outputs, config.task, config.network,
+                config.settings.ensemble,
+            )  # fmt: skip
         except OptionError as error:
             raise StateError(f"{self.folder / 'config.json'}: network: {error}; or {RESTORE}") from None
 
     def network(self) -> Model:
         """The run's network with its saved weights, ready to predict. Raises StateError where they do not fit."""
         if not self.weights.is_file():
-            raise StateError(f"{self.weights}: no such file; expected a run that has finished an epoch; train it first")
+            done = "finished an epoch" if self.config.settings.ensemble == 1 else "trained all of its networks"
+            raise StateError(f"{self.weights}: no such file; expected a run that has {done}; train it first, or go on "
+                             f"with: pellucid train --resume {self.name}")  # fmt: skip
         arrays, _ = self.check_tensors(self.weights)
         with fork_rng():  # the numbers drawn here are overwritten below
             network = self.new_network()
@@ -242,14 +260,15 @@ def create_run(config: RunConfig, out: Path | None = None) -> Run:
                 raise OptionError(f"--run-dir {out}: exists already; expected a new folder; choose another name")
             out.mkdir(parents=True)
         else:
-            folder = _next_free(f"{config.data}-{config.family}")
+            folder = next_free(f"{config.data}-{config.family}")
         write_json(folder / "config.json", config.to_json())
     except OSError as error:
         raise disk_error(folder, error) from None
     return Run(folder, config)
 
 
-def _next_free(stem: str) -> Path:
+def next_free(stem: str) -> Path:
+    """A new folder runs/STEM-N, with the next free N."""
     RUNS_DIR.mkdir(exist_ok=True)
     taken = [int(m[1]) for path in RUNS_DIR.iterdir() if (m := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))]
     n = max(taken, default=0) + 1

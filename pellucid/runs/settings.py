@@ -49,6 +49,7 @@ class Settings:
     eager: run operation by operation instead of compiling whole steps.
     folds: whether a table of few rows is scored over folds too: 0 for never.
     freeze: paths of layers that are not trained.
+    ensemble: networks of the run, each trained from a seed of its own, whose mean is the answer.
     """
 
     optimizer: str = "adamw"
@@ -74,6 +75,7 @@ class Settings:
     eager: bool = False
     folds: int = 5
     freeze: tuple[str, ...] = ()
+    ensemble: int = 1
 
     def __post_init__(self) -> None:
         check_field_types(self)
@@ -85,7 +87,7 @@ class Settings:
                 raise OptionError(
                     f"{name}: {value!r}; expected one of {', '.join(filter(None, choices))}.{suggestion(str(value), choices)}"
                 )
-        for name in ("epochs", "batch_size", "num_threads", "passes"):
+        for name in ("epochs", "batch_size", "num_threads", "passes", "ensemble"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
         for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch", "least_steps"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")

@@ -22,7 +22,7 @@ PRIOR = 2.0  # rows that speak for a temperature of 1
 def bag(problem: DataModule, network: Any) -> tuple[DataModule, Any]:
     """`problem` with folds where `network`, the config of a family, asks for them, and the config with as many as there are."""
     folds = getattr(network, "bag_folds", 0)
-    if not folds or problem.kind != "table":
+    if not folds or problem.kind != "table" or problem.examples("train").fold is not None:
         return problem, network
     if problem.bagged is None:  # of a large table one network learns
         return problem, dataclasses.replace(network, bag_folds=0, linear_start=False)

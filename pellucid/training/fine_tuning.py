@@ -34,6 +34,9 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Json]) -> 
 
     preprocessor: of the new data, as JSON. Raises OptionError where anything else differs.
     """
+    if run.config.settings.ensemble > 1:
+        raise OptionError(f"--init-from {run.name}: an ensemble of {run.config.settings.ensemble} networks; expected one network to begin with; "
+                          f"write --init-from {run.members / '1'}")  # fmt: skip
     known = run.config.preprocessor
     for old, now in zip_longest(_columns(known), _columns(preprocessor), fillvalue="nothing"):
         if old != now:

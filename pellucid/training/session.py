@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import platform
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,21 @@ from ..creation import tensor
 from ..data.loader import DataLoader
 from ..data.problem import DataModule
 from ..errors import NonFiniteError, OptionError, StateError
-from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, PredictionEvaluator, scoring_of
+from ..evaluation.ensembles import EnsembleScores, MemberAnswers, ensemble_scores
+from ..evaluation.evaluator import (
+    EvaluationResult,
+    Evaluator,
+    NonFiniteLoss,
+    PredictionEvaluator,
+    scoring_of,
+)
 from ..evaluation.generation import GenerationEvaluator, check_feature_network
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
 from ..evaluation.series import SeriesEvaluator
 from ..models.bagged_mlp import BaggedMLP
 from ..models.base import Model
+from ..models.ensemble import Ensemble
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
@@ -44,12 +53,14 @@ from ..threads import set_num_threads
 from .bagging import bag, choose_mix
 from .checkpoint import load_checkpoint, save_checkpoint
 from .cross_validation import cross_validate
+from .ensemble import MemberStarted, mean_history, member_settings
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
+Event = BatchDone | EpochDone | MemberStarted
 INITIAL_EXAMPLES = 2000  # training examples that `Model.initialize_from_data` gets
 
 
@@ -64,6 +75,7 @@ class Result:
     best_epoch: the one whose weights were tested.
     notes: what was chosen on validation once the weights were final, one line each.
     folds: the scores over folds, of a table too small for one split.
+    ensemble: of several networks, how far they differ on the validation part.
     """
 
     metrics: Metrics
@@ -73,6 +85,7 @@ class Result:
     best_epoch: int
     notes: list[str] = field(default_factory=list)
     folds: FoldScores | None = None
+    ensemble: EnsembleScores | None = None
 
 
 class TrainingSession:
@@ -118,13 +131,13 @@ class TrainingSession:
         self.learner = Learner(network, loader, settings, generator)
         self.evaluator = evaluator_class(network, problem.kind)(run, problem, self.learner.eval_network, settings)
 
-    def events(self) -> Iterator[BatchDone | EpochDone]:
+    def events(self) -> Iterator[Event]:
         """Train. When the event of an epoch is yielded, the epoch is in metrics.jsonl and in the checkpoint already."""
         # Decorated: the run's generator is in use while it runs.
-        events: Callable[[], Iterator[BatchDone | EpochDone]] = self.learner.state.drawing()(self._events)
+        events: Callable[[], Iterator[Event]] = self.learner.state.drawing()(self._events)
         return events()
 
-    def _events(self) -> Iterator[BatchDone | EpochDone]:
+    def _events(self) -> Iterator[Event]:
         epochs, patience = self.settings.epochs, self.settings.patience
         initial_weights = {name: t.array for name, t in self.network.state_dict().items()}
         try:
@@ -188,11 +201,9 @@ class TrainingSession:
             evaluation = self.evaluator.test()
         folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
         notes += fold_notes
-        seconds = sum(record.seconds for record in self.run.history())
-        progress = self.learner.state.progress
-        result = Result(
-            evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch, notes, folds
-        )
+        history = self.run.history()
+        seconds, best_epoch = sum(record.seconds for record in history), last_best(history)
+        result = Result(evaluation.metrics, evaluation.baselines, seconds, len(history), best_epoch, notes, folds)
         with self.learner.state.drawing():
             self._report(result, evaluation)
         record = TestRecord(
@@ -247,6 +258,81 @@ class TrainingSession:
         ))  # fmt: skip
 
 
+class EnsembleSession(TrainingSession):
+    """An ensemble in training: one network after another, each by a session of its own, with a folder below the run's.
+
+    learner: that of the network in training.      scores: how far the networks differ, once they are trained.
+    """
+
+    network: Ensemble
+
+    def __init__(self, run: Run, problem: DataModule, network: Ensemble, settings: Settings) -> None:
+        self.run, self.problem, self.network, self.settings = run, problem, network.eval(), settings
+        prepare_head(network, problem, settings)
+        self.evaluator = evaluator_class(network, problem.kind)(run, problem, network, settings)
+        self.scores: EnsembleScores | None = None
+
+    def begin_member(self, k: int) -> TrainingSession:
+        """Start training network `k`, or go on with it."""
+        folder = self.run.members / str(k + 1)
+        problem = dataclasses.replace(self.problem, notes=[])
+        if (folder / "config.json").exists():
+            member = resume(runs.load_run(folder), problem, self.settings.epochs, self.settings.num_threads)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)  # a kill may have left it empty
+            config = self.run.config
+            source = None if config.init_from is None else runs.load_run(Path(config.init_from))
+            values = {**asdict(config.network), **asdict(member_settings(self.settings, k))}
+            member = start(problem, config.family, values, folder, source=source)
+        self.member, self.learner = member, member.learner
+        return member
+
+    def events(self) -> Iterator[Event]:
+        """Train one network after another. What is saved of one is in its own folder."""
+        singly, histories, count = [], [], self.settings.ensemble
+        for k in range(count):
+            member = self.begin_member(k) if k else self.member
+            if not member.is_done():
+                yield MemberStarted(k + 1, count, member.settings.seed)
+            yield from member.events()
+            member.restore_best()
+            singly.append(member.evaluator.validate())
+            histories.append(member.run.history())
+            self.network.members[k].load_state_dict(member.network.state_dict())
+            if member.learner.native.eager:
+                self.update_settings(eager=True)
+        self.run.replace_log(mean_history(histories))
+        self.scores = self._compare(singly)
+
+    def _compare(self, singly: list[dict[str, float]]) -> EnsembleScores:
+        rows = self.problem.examples("validation")
+        answers = MemberAnswers(self.network, self.problem.preprocessor, self.settings.eager)(rows.arrays(self.network))
+        return ensemble_scores(self.evaluator.validate(), singly, answers, self.problem.preprocessor)
+
+    def is_done(self) -> bool:
+        """Whether all networks are trained and tested."""
+        return self.run.result() is not None
+
+    def save(self) -> None:
+        """Write the checkpoint of the network in training. Call it only between two events."""
+        self.member.save()
+
+    @property
+    def is_cross_validated(self) -> bool:
+        """Never: that would be as many trainings as networks times folds."""
+        return False
+
+    def restore_best(self) -> list[str]:
+        """Nothing is left to do: each network has its best weights already."""
+        return []
+
+    def finish(self) -> Result:
+        """As of one network. The networks are trained: `events` has come to its end."""
+        assert self.scores is not None
+        result = super().finish()
+        return dataclasses.replace(result, ensemble=self.scores, notes=[*result.notes, self.scores.sentence])
+
+
 def as_record(event: EpochDone) -> EpochRecord:
     """The record of an epoch, as it is logged in metrics.jsonl."""
     return EpochRecord(event.epoch, event.step, dict(event.train), dict(event.validation), event.lr, event.improved,
@@ -277,6 +363,11 @@ def evaluate_run(run: Run, problem: DataModule, feature_network: Run | None = No
     return evaluator_class(network, problem.kind)(run, problem, network, run.config.settings).test()
 
 
+def last_best(history: Sequence[EpochRecord]) -> int:
+    """The epoch whose weights are kept."""
+    return max((record.epoch for record in history if record.best), default=0)
+
+
 # ---- starting and resuming -----------------------------------------------------------------------------------------------
 
 
@@ -304,19 +395,28 @@ def start(
     )  # fmt: skip
     generator = Generator(settings.seed)
     with use_generator(generator):
-        network = models.family(family).build(
-            preprocessor.input_spec(), preprocessor.outputs, problem.task, network_config
+        network = models.build_network(
+            family, preprocessor.input_spec(), preprocessor.outputs, problem.task, network_config, settings.ensemble
         )
         if source is not None:
-            problem.notes += load_pretrained(source, network, config.preprocessor)
+            first: Any = network.members[0] if isinstance(network, Ensemble) else network
+            problem.notes += load_pretrained(source, first, config.preprocessor)
             config = dataclasses.replace(config, init_from=str(source.folder.resolve()), notes=list(problem.notes))
         if feature_network is not None:
             path = check_feature_network(feature_network, network, config)
             config = dataclasses.replace(config, feature_network=path)
         run = Run(runs.RUNS_DIR, config)  # without a folder of its own yet
-        training = TrainingSession(run, problem, network, settings, generator, fresh=source is None, begins=True)
+        training: TrainingSession
+        if isinstance(network, Ensemble):
+            training = EnsembleSession(run, problem, network, settings)
+        else:
+            training = TrainingSession(run, problem, network, settings, generator, fresh=source is None, begins=True)
     run.config = with_head(config, problem, network)
     run.folder = runs.create_run(run.config, out).folder
+    if isinstance(training, EnsembleSession):
+        if problem.folds is not None and settings.folds:
+            problem.notes.append("split: an ensemble is scored on this one split, not over folds")
+        training.begin_member(0)
     return training
 
 
@@ -345,6 +445,8 @@ def resume(
     settings = dataclasses.replace(
         stored, epochs=epochs or stored.epochs, num_threads=num_threads or stored.num_threads
     )
+    if stored.ensemble > 1:
+        return _resume_ensemble(run, problem, settings, feature_network)
     restart = not run.checkpoint.exists()
     if restart and run.result():
         raise StateError(
@@ -368,4 +470,20 @@ def resume(
         run.update_config(feature_network=check_feature_network(feature_network, network, run.config))
     training.update_settings(epochs=settings.epochs)  # so that a later resume trains to the same epoch
     run.truncate_log(done)  # epochs after the checkpoint are trained again
+    return training
+
+
+def _resume_ensemble(run: Run, problem: DataModule, settings: Settings, feature_network: Run | None) -> EnsembleSession:
+    """Continue an ensemble; networks that are trained stay as they are, but where `settings` has more epochs."""
+    set_num_threads(settings.num_threads)
+    with use_generator(Generator(settings.seed)):
+        network = run.new_network()
+    assert isinstance(network, Ensemble)
+    if feature_network is not None:
+        check_feature_network(feature_network, network, run.config)  # raises: an ensemble draws nothing
+    training = EnsembleSession(run, problem, network, settings)
+    training.begin_member(0)  # refuses fewer epochs than are done
+    if settings.epochs != run.config.settings.epochs:
+        run.replace_log([])
+        training.update_settings(epochs=settings.epochs)
     return training

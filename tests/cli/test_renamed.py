@@ -28,7 +28,7 @@ def test_every_new_name_exists(old):
 @pytest.mark.parametrize("words", [
     ["train", "digits", "--threads", 2, "--num-threads"], ["train", "digits", "--judge=x", "--feature-network"],
     ["train", "digits", "--layers", "8", "--hidden-sizes"], ["train", "digits", "--out", "x", "--run-dir"],
-    ["evaluate", "last", "--with", "x", "--ensemble"], ["predict", "last", "a.png", "--show", "--preview"],
+    ["evaluate", "last", "--with", "x", "--average-with"], ["predict", "last", "a.png", "--show", "--preview"],
 ], ids=lambda words: words[2 if words[0] != "predict" else 3])  # fmt: skip
 def test_an_old_option_is_refused_with_the_new_one(run, words):
     *words, new = words
