@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -201,6 +202,14 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return random.randperm(n, generator=generator).array
 
 
+@dataclass(frozen=True)
+class EpochLength:
+    """passes: how often an epoch goes through all examples. steps: its batches, 0 for all of those."""
+
+    steps: int
+    passes: int
+
+
 class DataLoader:
     """Batches of a data set, an epoch for each `for batch in loader`.
 
@@ -208,7 +217,8 @@ class DataLoader:
     example. The last batch is smaller where `batch_size` does not divide the number of examples, unless `drop_last`.
 
     shuffle: a new order each epoch, by (seed, epoch).
-    steps: batches of an epoch, the first of its order; 0 for as many as go through all examples.
+    passes: how often an epoch goes through all examples, each time in another order where they are shuffled.
+    steps: batches of an epoch, the first of its order; 0 for as many as go through all examples so often.
     seed: of the order; drawn from `generator`, or from the default generator (`manual_seed`), where it is not given.
     num_workers: 0, since batches are made in this process; `pin_memory` concerns GPUs and changes nothing here.
     Raises OptionError for an option out of range.
@@ -225,6 +235,7 @@ class DataLoader:
         generator: random.Generator | None = None,
         seed: int | None = None,
         steps: int = 0,
+        passes: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
@@ -238,6 +249,8 @@ class DataLoader:
         if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 0:
             raise OptionError(f"DataLoader: steps is {steps!r}; expected a whole number of batches, or 0 for as many as there are; "
                               "leave it out")  # fmt: skip
+        if not isinstance(passes, int | np.integer) or isinstance(passes, bool) or passes < 1:
+            raise OptionError(f"DataLoader: passes is {passes!r}; expected a whole number of at least 1; leave it out")
         if num_workers != 0:
             raise OptionError(f"DataLoader: num_workers is {num_workers!r}; expected 0, since batches are made in this process; "
                               "leave it out")  # fmt: skip
@@ -252,7 +265,7 @@ class DataLoader:
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
-        self.steps = int(steps)
+        self.length = EpochLength(int(steps), int(passes))
         self.collate_fn = collate_fn
         self.generator = generator
         if seed is None:
@@ -263,19 +276,21 @@ class DataLoader:
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        n = len(self.dataset)
+        n = len(self.dataset) * self.length.passes
         most = n // self.batch_size if self.drop_last else -(-n // self.batch_size)
-        return min(self.steps, most) if self.steps else most
+        return min(self.length.steps, most) if self.length.steps else most
 
     @property
     def examples(self) -> int:
         """The number of examples in an epoch."""
-        return min(len(self.dataset), len(self) * self.batch_size)
+        return min(len(self.dataset) * self.length.passes, len(self) * self.batch_size)
 
     def indices(self, epoch: int = 0) -> np.ndarray:
-        """The order of the examples in `epoch`, int64 (N,); batch k is its k-th run of `batch_size`."""
-        n = len(self.dataset)
-        return epoch_order(n, self.seed, epoch) if self.shuffle else np.arange(n, dtype=np.int64)
+        """The order of the examples in `epoch`, int64 (N * passes,); batch k is its k-th run of `batch_size`."""
+        n, first = len(self.dataset), epoch * self.length.passes
+        if not self.shuffle:
+            return np.tile(np.arange(n, dtype=np.int64), self.length.passes)
+        return np.concatenate([epoch_order(n, self.seed, first + k) for k in range(self.length.passes)])
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the next epoch; after `load_state_dict`, what is left of the saved one."""
@@ -331,7 +346,8 @@ class DataLoader:
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "steps": self.steps,
+            "steps": self.length.steps,
+            **({"passes": self.length.passes} if self.length.passes > 1 else {}),
         }
 
 

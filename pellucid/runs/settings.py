@@ -38,7 +38,9 @@ class Settings:
     ema_decay: decay of the exponential moving average of the weights, which is validated and saved; 0 for no average.
     clip_grad_norm: the largest norm of the gradient; 0 for no limit.
     momentum: SGD's momentum, or Adam's beta1 (decay of the mean gradient).      beta2: decay of the mean squared gradient.
-    steps_per_epoch: steps of an epoch, on examples drawn anew for each; 0 for one pass over all examples.
+    steps_per_epoch: steps of an epoch, on examples drawn anew for each; 0 for all examples.
+    passes: how often an epoch goes through all examples.
+    least_steps: steps of a training at least: epochs and passes are added for them. 0 for as many as the epochs have.
     patience: epochs without a better validation result after which training stops; 0 for never.
     monitor: the validation result to compare: "score" (accuracy, RMSE) or "loss".
     metric: the score by which validation selects and `patience` waits, in place of `monitor`; it is told first. "" for none.
@@ -61,6 +63,8 @@ class Settings:
     momentum: float = 0.9
     beta2: float = 0.999
     steps_per_epoch: int = 0
+    passes: int = 1
+    least_steps: int = 0
     patience: int = 0
     monitor: str = "loss"
     metric: str = ""
@@ -81,9 +85,9 @@ class Settings:
                 raise OptionError(
                     f"{name}: {value!r}; expected one of {', '.join(filter(None, choices))}.{suggestion(str(value), choices)}"
                 )
-        for name in ("epochs", "batch_size", "num_threads"):
+        for name in ("epochs", "batch_size", "num_threads", "passes"):
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
-        for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch"):
+        for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch", "least_steps"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
         self._check("folds", self.folds in (0, 5), "5, or 0 for none")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0")
@@ -99,11 +103,26 @@ class Settings:
             raise OptionError(f"{name}: {getattr(self, name)}; expected {expected}; write {default}")
 
 
+LEAST_EPOCHS = 30  # where steps are added: how often a training is validated
+
+
+def with_least_steps(settings: Settings, examples: int) -> Settings:
+    """`settings` with the epochs and passes that `least_steps` needs on so many examples, and 0 in its place.
+
+    Short epochs become several passes, so that there are about LEAST_EPOCHS of them.
+    """
+    batches = -(-examples // settings.batch_size)
+    steps = max(settings.least_steps, settings.epochs * settings.passes * batches)
+    passes = max(settings.passes, round(steps / LEAST_EPOCHS / batches)) if settings.least_steps else settings.passes
+    epochs = -(-steps // (passes * batches))
+    return dataclasses.replace(settings, epochs=epochs, passes=passes, least_steps=0)
+
+
 # A recipe is a file in pellucid/recipes: settings and the network's configuration side by side, as in a --config file.
-# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-10k from so many training examples on, then
-# FAMILY-DATA SET. Grey images are a kind of their own here, "image-grey".
+# The more particular one overrules: FAMILY-DATA KIND, then FAMILY-DATA KIND-over-1k and -over-10k from so many training examples
+# on, then FAMILY-DATA SET. Grey images are a kind of their own here, "image-grey".
 RECIPES = Path(__file__).parent.parent / "recipes"
-LARGE = 10_000
+SIZES = {"over-1k": 1_000, "over-10k": 10_000}
 RENAMED_RECIPES = {
     "cnn-images": "cnn-image-grey", "cnn-images-large": "cnn-image-grey-over-10k", "cnn-pictures": "cnn-image",
     "cnn-pictures-large": "cnn-image-over-10k", "mlp-images": "mlp-image-grey", "mlp-pictures": "mlp-image",
@@ -118,7 +137,8 @@ def load_recipe(family: str, data: str, kind: str, examples: int) -> dict[str, S
     kind: what recipes for such data are called, `Preprocessor.recipe`.
     """
     values: dict[str, Setting] = {}
-    for name in (kind, f"{kind}-over-10k" if examples >= LARGE else "", data):
+    sizes = [f"{kind}-{size}" for size, least in SIZES.items() if examples >= least]
+    for name in (kind, *sizes, data):
         path = RECIPES / f"{family}-{name}.toml"
         if name and path.is_file():
             values.update(read_config(path))
