@@ -53,7 +53,7 @@ DEVELOPMENT = (
     Series("sunspot_month", "R", "sunspot.month"),
     Series("johnson", "R", "JohnsonJohnson"),
     Series("ldeaths", "R", "ldeaths"),
-    Series("co2", "R", "co2"),
+    Series("discoveries", "R", "discoveries"),
     Series("nile", "statsmodels", "nile", "volume", PUBLIC),
     Series("elnino", "statsmodels", "elnino", "", PUBLIC),
     Series("gdp", "statsmodels", "macrodata", "realgdp", PUBLIC),
