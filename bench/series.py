@@ -234,7 +234,15 @@ def run(folder: Path, which: str, seeds: int, threads: int, tag: str, changes: d
             with results.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             ratios = {k: round(scores[k] / scores["autoregression"], 3) for k in KINDS if k in scores}
-            print(series.name, seed, ratios, "share", round(scores.get("share", math.nan), 2), scores["seconds"], flush=True)
+            print(
+                series.name,
+                seed,
+                ratios,
+                "share",
+                round(scores.get("share", math.nan), 2),
+                scores["seconds"],
+                flush=True,
+            )
 
 
 # ---- the table -----------------------------------------------------------------------------------------------------------
@@ -264,7 +272,9 @@ def show(folder: Path, tag: str) -> None:
             if ratios.get(name):
                 mean = math.exp(np.mean(np.log(ratios[name])))
                 within = sum(ratio <= 1.05 for ratio in ratios[name])
-                print(f"{name}: geometric mean {mean:.3f}, worst {max(ratios[name]):.3f}, {within} of {len(ratios[name])} at most 1.05")
+                print(
+                    f"{name}: geometric mean {mean:.3f}, worst {max(ratios[name]):.3f}, {within} of {len(ratios[name])} at most 1.05"
+                )
 
 
 def row_of(name: str, runs: list[dict[str, Any]], ratios: dict[str, list[float]]) -> str:

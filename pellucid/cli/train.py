@@ -198,11 +198,10 @@ def _start(data: str, options: Options, quiet: bool) -> session.TrainingSession:
         kind = kind_named(problem.kind)
         family = family_for(kind.name, kind.inputs, kind.family_for(problem), family)
         dataset = data if find(data) else ""  # a user's own digits.csv does not get the recipe of the data set digits
-        values = {
-            **load_recipe(family, dataset, problem.preprocessor.recipe, len(problem.train)),
-            **inherited,
-            **values,
-        }
+        recipe = load_recipe(family, dataset, problem.preprocessor.recipe, len(problem.train))
+        if "epochs" in values:  # so many, however few steps they have
+            recipe.pop("least_steps", None)
+        values = {**recipe, **inherited, **values}
         training = session.start(problem, family, values, run_dir, source=init_from, feature_network=feature_network)
     except OptionError as error:
         raise _with_origin(error, options, overrides, in_file, path) from None

@@ -33,18 +33,20 @@ from ..models.base import Model
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
+from ..models.lstm import RecurrentForecaster
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
 from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
-from ..runs.settings import Setting, Settings, resolve_config
+from ..runs.settings import Setting, Settings, resolve_config, with_least_steps
 from ..threads import set_num_threads
 from .checkpoint import load_checkpoint, save_checkpoint
 from .cross_validation import cross_validate
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
+from .linear_forecast import choose_share, fit_linear_forecast
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
@@ -94,13 +96,21 @@ class TrainingSession:
         self.network = network
         self.settings = settings
         prepare_head(network, problem, settings)
+        if isinstance(network, RecurrentForecaster) and network.linear is not None:
+            # For weights of another run too: its lines are of other data. A run taken up again has its own in the checkpoint.
+            problem.notes += fit_linear_forecast(network, problem)
         dataset = problem.train.dataset(network)
         if fresh:
             network.initialize_from_data(
                 *dataset.gather(np.linspace(0, len(dataset) - 1, INITIAL_EXAMPLES).astype(np.int64))
             )
         loader = DataLoader(
-            dataset, batch_size=settings.batch_size, shuffle=True, seed=settings.seed, steps=settings.steps_per_epoch
+            dataset,
+            batch_size=settings.batch_size,
+            shuffle=True,
+            seed=settings.seed,
+            steps=settings.steps_per_epoch,
+            passes=settings.passes,
         )
         self.learner = Learner(network, loader, settings, generator)
         self.evaluator = evaluator_class(network, problem.kind)(run, problem, self.learner.eval_network, settings)
@@ -166,9 +176,11 @@ class TrainingSession:
 
     def finish(self) -> Result:
         """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
-        self.run.save_weights(self.restore_best())
+        share_notes = self.restore_best()
+        self.run.save_weights({name: t.array for name, t in self.network.state_dict().items()})
         with self.learner.state.drawing():
             changes, notes = self.evaluator.calibrate()
+            notes = [*share_notes, *notes]
             self.run.update_config(**changes)
             evaluation = self.evaluator.test()
         folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
@@ -191,13 +203,16 @@ class TrainingSession:
         """Whether `finish` scores over folds too. Weights taken from another run may have seen the rows of any fold."""
         return self.problem.folds is not None and self.settings.folds > 0 and self.run.config.init_from is None
 
-    def restore_best(self) -> dict[str, np.ndarray]:
-        """Give the network the best weights by validation, and return them."""
+    def restore_best(self) -> list[str]:
+        """Give the network the best weights by validation, and what is chosen once they are final; notes of that."""
         best = self.learner.state.best
         assert best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
         self.network.eval()
-        return best
+        if not isinstance(self.network, RecurrentForecaster) or self.network.linear is None:
+            return []
+        assert isinstance(self.evaluator, PredictionEvaluator)
+        return choose_share(self.network, self.evaluator.forward, self.problem.examples("validation"))
 
     def _start_fold(self, problem: DataModule) -> TrainingSession:
         """The same training on a fold; it has no folder and writes nothing."""
@@ -269,6 +284,7 @@ def start(
     feature_network: for an image generator, see `evaluate_run`.
     """
     settings, network_config = resolve_config(family, values)
+    settings = with_least_steps(settings, len(problem.train))
     preprocessor = problem.preprocessor
     set_num_threads(settings.num_threads)
     config = RunConfig(
