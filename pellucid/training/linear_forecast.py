@@ -62,7 +62,8 @@ class History:
     values (L,): the target, standardised.      others (L, F - 1): the other features.
     rows (N,): the steps to predict.      ages (N,): steps before each in its series.      learned (N,): whether it is of the
     training part.      blocks (N,): 0, or from 1 to BLOCKS where a model is judged on it, by earlier ones.
-    zero: 0 in the target's units, standardised; None where no logarithm is tried.
+    zero: 0 in the target's units, standardised; None where no logarithm is tried.      longest: the values of the longest
+    series in the training part.
     """
 
     values: np.ndarray
@@ -73,6 +74,7 @@ class History:
     blocks: np.ndarray
     window: int
     zero: float | None
+    longest: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -118,17 +120,20 @@ def history_of(problem: DataModule) -> History:
         rows = np.concatenate([rows, *early])
         starts = np.concatenate([starts, np.repeat(np.unique(train.starts), count)])
         learned = np.append(learned, np.ones(sum(count), bool))
-    blocks = _blocks(rows, starts, train.window, len(validation))
-    kept = np.argsort(-rows, kind="stable")[:MOST_ROWS]
-    rows, starts, learned, blocks = rows[kept], starts[kept], learned[kept], blocks[kept]
-    features = train.features.astype(np.float64)
+    own, ends = _ends(rows, starts)
+    blocks = _blocks(rows - starts, ends[own], train.window, -(-len(validation) // len(ends)))
+    kept = np.argsort(ends[own] - (rows - starts), kind="stable")[:MOST_ROWS]
+    longest = int(np.argmax(ends))
+    began = int(starts[own == longest][0])
+    series = train.features[began : rows[(own == longest) & learned].max(initial=began) + 1, 0]
+    features = train.features[: rows.max() + 1].astype(np.float64)  # of one series without its test part
     column = preprocessor.columns[0]
     zero = -column.mean / column.std
-    known = features[rows, 0]
-    positive = not preprocessor.series_name and 0 < -zero < STEADIEST and bool((known > zero).all())
+    positive = not preprocessor.series_name and 0 < -zero < STEADIEST and bool((features[:, 0] > zero).all())
     return History(
-        features[:, 0], features[:, 1:], rows, rows - starts, learned, blocks, train.window, zero if positive else None
-    )
+        features[:, 0], features[:, 1:], rows[kept], (rows - starts)[kept], learned[kept], blocks[kept], train.window,
+        zero if positive else None, series.astype(np.float64),
+    )  # fmt: skip
 
 
 def _early_rows(start: int, window: int, preprocessor: SeriesPreprocessor, features: np.ndarray) -> np.ndarray:
@@ -139,18 +144,24 @@ def _early_rows(start: int, window: int, preprocessor: SeriesPreprocessor, featu
     return rows
 
 
-def _blocks(rows: np.ndarray, starts: np.ndarray, window: int, validation: int) -> np.ndarray:
-    """The block (N,) of each step, by its place between the beginning of its series and the end of its validation part."""
+def _ends(rows: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number (N,) of the series of each step, and how many steps each series has up to the last that is known."""
     own = np.unique(starts, return_inverse=True)[1]
     ends = np.zeros(int(own.max()) + 1, np.int64)
     np.maximum.at(ends, own, rows - starts + 1)
-    longest, several = int(ends.max()), len(ends)
-    count = -(-validation // several)
-    first = max(window + 10, min(longest - max(3 * count, 24), longest // 2))
-    cuts = np.linspace(min(first, longest - BLOCKS), longest, BLOCKS + 1).astype(int) / longest
-    place = (rows - starts) / ends[own]
-    blocks = np.searchsorted(cuts[:-1] - 1e-9, place, "right")
-    return np.where(rows - starts < window, 0, blocks)
+    return own, ends
+
+
+def _blocks(ages: np.ndarray, ends: np.ndarray, window: int, validation: int) -> np.ndarray:
+    """The block (N,) of each step, by its place between the beginning of its series and the end of its validation part.
+
+    ends (N,): steps of the series of each.      validation: its steps, of a series on average.
+    """
+    longest = int(ends.max())
+    first = max(window + 10, min(longest - max(3 * validation, 24), longest // 2))
+    cuts = np.linspace(min(first, longest - BLOCKS), longest, BLOCKS + 1)[:-1] / longest
+    blocks = np.searchsorted(np.floor(cuts * longest) / longest - 1e-9, ages / ends, "right")
+    return np.where(ages < window, 0, blocks)
 
 
 def sample_of(history: History, log: bool, change: bool) -> Sample:
@@ -331,15 +342,15 @@ def fit_linear_forecast(network: RecurrentForecaster, problem: DataModule) -> li
     assert isinstance(preprocessor, SeriesPreprocessor) and linear is not None
     with one_thread():
         history = history_of(problem)
-        own = history.values[history.rows[np.argsort(history.rows)]]
-        seasons = possible_seasons(own, preprocessor.clock, history.window - 1)[:SEASONS]
+        seasons = possible_seasons(history.longest, preprocessor.clock, history.window - 1)[:SEASONS]
         candidates = pool(history, preprocessor, seasons)
         kinds = dict.fromkeys((each.log, each.change) for each in candidates)
         samples = {kind: sample_of(history, *kind) for kind in kinds}
         best = chosen(history, candidates, samples)
         average = Average(best, [fitted(each, samples[each.log, each.change], history) for each in best])
         _give(linear, average, history)
-        _set_spread(network, problem.examples("train"))
+        left = _left_by(linear, problem.examples("train"), network.eval_batch_size)
+        network.spread.assign(tensor(np.float32(max(float(left.std()), 1e-6))))
     return [_told(best, seasons)]
 
 
@@ -360,18 +371,19 @@ def _give(linear: LinearForecast, average: Average, history: History) -> None:
 
 
 def _set_mean(line: WindowLine, lines: Sequence[Line]) -> None:
-    mean = lambda arrays: np.mean(list(arrays), axis=0)
-    line.set(
-        mean(each.past for each in lines), mean(each.others for each in lines), float(mean(each.bias for each in lines))
-    )
+    past, others = (np.mean([getattr(each, name) for each in lines], axis=0) for name in ("past", "others"))
+    line.set(past, others, float(np.mean([each.bias for each in lines])))
 
 
-def _set_spread(network: RecurrentForecaster, train: Examples) -> None:
-    assert network.linear is not None
-    linear, windows = network.linear, train.inputs["series"]
-    answer = lambda rows: linear(Tensor(windows[rows.start : rows.stop])).array
-    left = train.target - map_batches(len(windows), network.eval_batch_size, answer)
-    network.spread.assign(tensor(np.float32(max(float(left.std()), 1e-6))))
+def _left_by(linear: LinearForecast, part: Examples, most: int) -> np.ndarray:
+    """What the linear forecast leaves of the target (N,), at most so many examples at a time."""
+    windows = part.inputs["series"]
+
+    def answer(rows: range) -> np.ndarray:
+        found: np.ndarray = linear(Tensor(windows[rows.start : rows.stop])).array
+        return found
+
+    return np.asarray(part.target - map_batches(len(windows), most, answer))
 
 
 def _told(best: Sequence[Candidate], seasons: Sequence[int]) -> str:
