@@ -21,7 +21,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -222,10 +222,12 @@ def with_shares(training: Any, problem: Any) -> dict[str, Any]:
     return found
 
 
-def run(folder: Path, which: str, seeds: int, threads: int, tag: str, changes: dict[str, Any]) -> None:
+def run(
+    folder: Path, members: Sequence[Series], which: str, seeds: int, threads: int, tag: str, changes: dict[str, Any]
+) -> None:
     results = folder / "results.jsonl"
     done = {(line["name"], line["seed"], line["tag"]) for line in read_results(results)}
-    for series in LISTS[which]:
+    for series in members:
         for seed in range(seeds):
             if (series.name, seed, tag) in done:
                 continue
@@ -299,6 +301,7 @@ def main() -> None:
             command.add_argument("--tag", default="now", help="what the results are called")
     runs = commands.choices["run"]
     runs.add_argument("--list", choices=LISTS, default="development")
+    runs.add_argument("--only", default="", help="names of series, with commas")
     runs.add_argument("--seeds", type=int, default=1)
     runs.add_argument("--threads", type=int, default=1)
     runs.add_argument("--set", action="append", default=[], help="a setting of the recipe, NAME=JSON")
@@ -307,7 +310,8 @@ def main() -> None:
         write(given.folder)
     elif given.command == "run":
         changes = {name: json.loads(value) for name, _, value in (each.partition("=") for each in given.set)}
-        run(given.folder, given.list, given.seeds, given.threads, given.tag, changes)
+        members = [each for each in LISTS[given.list] if each.name in (given.only or each.name).split(",")]
+        run(given.folder, members, given.list, given.seeds, given.threads, given.tag, changes)
     elif given.command == "show":
         show(given.folder, given.tag)
     else:

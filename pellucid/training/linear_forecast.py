@@ -38,6 +38,7 @@ OF_A_KIND = 2  # models that are averaged
 NEAR, NEAR_PLAIN = 1.15, 1.5  # times the least error: what is averaged at most, and the plain autoregression
 MOST_ROWS = 20_000  # steps that are read, the last ones
 MANY_ROWS = 2_000  # steps from which those without a whole window before them are left out
+TINY = 1e-5  # standard deviations above 0 that a value has at least whose logarithm is taken; float32 tells less from 0
 STEADIEST = 100.0  # mean over standard deviation beyond which a logarithm is as good as straight
 BEYOND = 10.0  # how far a predicted logarithm may lie beyond those of training
 LEAST_JUDGED = 10  # validation steps that a share of the network is told from
@@ -129,7 +130,7 @@ def history_of(problem: DataModule) -> History:
     features = train.features[: rows.max() + 1].astype(np.float64)  # of one series without its test part
     column = preprocessor.columns[0]
     zero = -column.mean / column.std
-    positive = not preprocessor.series_name and 0 < -zero < STEADIEST and bool((features[:, 0] > zero).all())
+    positive = not preprocessor.series_name and 0 < -zero < STEADIEST and bool((features[:, 0] > zero + TINY).all())
     return History(
         features[:, 0], features[:, 1:], rows[kept], (rows - starts)[kept], learned[kept], blocks[kept], train.window,
         zero if positive else None, series.astype(np.float64),
@@ -159,8 +160,10 @@ def _blocks(ages: np.ndarray, ends: np.ndarray, window: int, validation: int) ->
     """
     longest = int(ends.max())
     first = max(window + 10, min(longest - max(3 * validation, 24), longest // 2))
-    cuts = np.linspace(min(first, longest - BLOCKS), longest, BLOCKS + 1)[:-1] / longest
-    blocks = np.searchsorted(np.floor(cuts * longest) / longest - 1e-9, ages / ends, "right")
+    cuts = np.linspace(min(first, longest - BLOCKS), longest, BLOCKS + 1)[:-1].astype(
+        int
+    )  # steps of the longest series
+    blocks = np.searchsorted(cuts, ages * longest // ends, "right")
     return np.where(ages < window, 0, blocks)
 
 
@@ -350,6 +353,7 @@ def fit_linear_forecast(network: RecurrentForecaster, problem: DataModule) -> li
         average = Average(best, [fitted(each, samples[each.log, each.change], history) for each in best])
         _give(linear, average, history)
         left = _left_by(linear, problem.examples("train"), network.eval_batch_size)
+        network.share.assign(tensor(np.float32(1)))  # weights of another run may say 0, and then nothing is learned
         network.spread.assign(tensor(np.float32(max(float(left.std()), 1e-6))))
     return [_told(best, seasons)]
 
