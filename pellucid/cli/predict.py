@@ -100,6 +100,13 @@ def command(
         return _forecast(predictor, data[0], horizon, out, read, as_json)
     if form is PredictionForm.ROWS:
         return _predict_rows(predictor, data, out, read, as_json)
+    _predict_files(predictor, data, out, preview, read, as_json)
+
+
+def _predict_files(
+    predictor: Predictor, data: tuple[str, ...], out: Path | None, preview: bool, read: str | None, as_json: bool
+) -> None:
+    """Print the class of each file, or write a table of them to `out`."""
     predictions = predictor.predict(data, read)
     notes = [*predictor.unseen_values(predictions), *decision_notes(predictor)]
     for note in notes:

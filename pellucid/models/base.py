@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -87,6 +88,22 @@ class Hyperparameters(Protocol):
 
 
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a word", tuple: "a list", bool: "true or false"}
+
+
+def added(default: Any) -> Any:
+    """The default of a field that a `Config` did not always have: it is written and compared only where it says something else.
+
+    A run saved before the field existed is then still the run that its files belong to.
+    """
+    return dataclass_field(default=default, metadata={"added": True})
+
+
+def written_fields(config: Hyperparameters) -> dict[str, Any]:
+    """The fields of `config` as a saved run has them, by name."""
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return {
+        f.name: values[f.name] for f in fields(config) if not f.metadata.get("added") or values[f.name] != f.default
+    }
 
 
 def check_field_types(config: Hyperparameters) -> None:

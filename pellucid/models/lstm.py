@@ -24,12 +24,13 @@ from ..data.input_spec import InputSpec, SeriesSpec, TextSpec
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..tensor import Tensor
-from .base import Model, check_field_types, require_spec
+from .base import Model, added, check_field_types, require_spec
 from .blocks.linear_forecast import LinearForecast
 from .heads.language import LanguageModel
 from .heads.prediction import NUMERIC, PredictionModel
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+FAR = 3.0  # times what a linear forecast leaves: a change that is large
 EVAL_CONTEXTS = 4  # an evaluation window is this many times as long as a training window
 
 
@@ -54,7 +55,7 @@ class Config:
     embedding_dim: int = 64
     context_length: int = 128
     shortcut: bool = False
-    linear: bool = False
+    linear: bool = added(False)
 
     def __post_init__(self) -> None:
         check_field_types(self)
@@ -140,7 +141,8 @@ class RecurrentForecaster(PredictionModel):
 
     steps: T.      features: F.      outputs: K.
     With `config.linear` the answer is that of `linear`, and `share` of what the recurrent layers add, which is in units of
-    `spread`, the standard deviation of what the linear forecast leaves. The network alone is trained.
+    `spread`, the standard deviation of what the linear forecast leaves. The network alone is trained. It reads the past relative
+    to the last value too, in those units: so it knows again what happens at another level.
     """
 
     input_names = ("series",)
@@ -148,7 +150,7 @@ class RecurrentForecaster(PredictionModel):
     def __init__(self, steps: int, features: int, outputs: int, task: str, config: Config) -> None:
         super().__init__()
         self.task = task
-        self.recurrent = RecurrentStack(features, config)
+        self.recurrent = RecurrentStack(features + 1 if config.linear else features, config)
         self.shortcut = nn.Linear(steps * features, outputs, bias=False) if config.shortcut else None
         if config.linear and task != "regression":
             raise OptionError(f"linear: a series is learned as {task}; expected regression; write linear = false")
@@ -165,12 +167,19 @@ class RecurrentForecaster(PredictionModel):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, series: Tensor) -> Tensor:
-        y = self.head(self.recurrent(series)[0][:, -1])  # (B, K)
+        y = self.head(self.recurrent(self._read(series))[0][:, -1])  # (B, K)
         if self.shortcut is not None:
             y = y + self.shortcut(series.flatten(1))
         if self.linear is not None:
             return self.linear(series) + self.share * self.spread * y.squeeze(1)
         return y.squeeze(1) if self.task in NUMERIC else y
+
+    def _read(self, series: Tensor) -> Tensor:
+        """What the recurrent layers read of a window."""
+        if self.linear is None:
+            return series
+        past = series[:, :, :1]  # (B, T, 1)
+        return cat([series, (past - past[:, -1:]) / (FAR * self.spread)], 2)  # (B, T, F + 1)
 
 
 def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Model:

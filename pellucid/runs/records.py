@@ -7,6 +7,7 @@ with a default, needs no new format; anything else does, and `run.py` then reads
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from .. import models
 from ..errors import PellucidError, StateError
 from ..files import plain
+from ..models.base import written_fields
 from .schema import (
     DIGEST,
     RESTORE,
@@ -85,15 +87,19 @@ class RunConfig:
         fields = _plain_fields(self)
         return {"format": FORMAT, **fields, DIGEST: {**field_digests(fields)}}
 
+    @functools.cached_property
     def identity(self) -> dict[str, str]:
-        """The digest of each field that tensor files are bound to."""
+        """The digest of each field that tensor files are bound to; asked for at every checkpoint, so it is kept."""
         fields = _plain_fields(self)
         return field_digests({name: fields[name] for name in IDENTITY})
 
 
 def _plain_fields(record: RunConfig | LogRecord) -> dict[str, Json]:
     """The fields of a record, as JSON can hold them."""
-    return {name: plain(value) for name, value in dataclasses.asdict(record).items()}
+    found = {name: plain(value) for name, value in dataclasses.asdict(record).items()}
+    if isinstance(record, RunConfig) and hasattr(record.network, "__dataclass_fields__"):
+        found["network"] = plain(written_fields(record.network))
+    return found
 
 
 def read_config_json(content: bytes, path: Path) -> RunConfig:
