@@ -36,7 +36,7 @@ PLAIN = 15  # lags of the autoregression that runs are compared with
 BLOCKS = 5  # that models are judged on
 OF_A_KIND = 2  # models that are averaged
 NEAR, NEAR_PLAIN = 1.15, 1.5  # times the least error: what is averaged at most, and the plain autoregression
-MOST_ROWS = 20_000  # steps that are read, the last ones
+MOST_ROWS = 20_000  # steps that are predicted, to fit and to judge
 MANY_ROWS = 2_000  # steps from which those without a whole window before them are left out
 TINY = 1e-5  # standard deviations above 0 that a value has at least whose logarithm is taken; float32 tells less from 0
 STEADIEST = 100.0  # mean over standard deviation beyond which a logarithm is as good as straight
@@ -107,8 +107,7 @@ def history_of(problem: DataModule) -> History:
     """The training and validation part. Steps without a whole window before them are learned from where there are few."""
     preprocessor = problem.preprocessor
     assert isinstance(preprocessor, SeriesPreprocessor)
-    parts = [problem.examples(split).inputs["series"] for split in ("train", "validation")]
-    train, validation = parts
+    train, validation = (problem.examples(split).inputs["series"] for split in ("train", "validation"))
     assert isinstance(train, SlidingWindows) and isinstance(validation, SlidingWindows)
     starts = np.concatenate([train.starts, validation.starts])
     rows = np.concatenate([train.asked, validation.asked])
@@ -123,7 +122,9 @@ def history_of(problem: DataModule) -> History:
         learned = np.append(learned, np.ones(sum(count), bool))
     own, ends = _ends(rows, starts)
     blocks = _blocks(rows - starts, ends[own], train.window, -(-len(validation) // len(ends)))
-    kept = np.argsort(ends[own] - (rows - starts), kind="stable")[:MOST_ROWS]
+    kept = np.arange(len(rows))
+    if len(rows) > MOST_ROWS:  # at random: steps at equal distances could all be of one hour of the day
+        kept = np.sort(np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False))
     longest = int(np.argmax(ends))
     began = int(starts[own == longest][0])
     series = train.features[began : rows[(own == longest) & learned].max(initial=began) + 1, 0]
@@ -160,9 +161,7 @@ def _blocks(ages: np.ndarray, ends: np.ndarray, window: int, validation: int) ->
     """
     longest = int(ends.max())
     first = max(window + 10, min(longest - max(3 * validation, 24), longest // 2))
-    cuts = np.linspace(min(first, longest - BLOCKS), longest, BLOCKS + 1)[:-1].astype(
-        int
-    )  # steps of the longest series
+    cuts = np.linspace(min(first, longest - BLOCKS), longest, BLOCKS + 1)[:-1].astype(int)  # of the longest series
     blocks = np.searchsorted(cuts, ages * longest // ends, "right")
     return np.where(ages < window, 0, blocks)
 

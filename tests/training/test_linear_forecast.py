@@ -207,6 +207,15 @@ def test_blocks_lie_in_the_second_half_one_after_another():
     assert np.bincount(blocks)[1:].min() >= 15
 
 
+def test_of_many_steps_some_are_drawn_from_all_over(problem_of, monkeypatch):
+    monkeypatch.setattr(fitting, "MOST_ROWS", 200)
+    problem = problem_of(seasonal(900))
+    history = fitting.history_of(problem)
+    assert len(history.rows) == len(set(history.rows.tolist())) == 200
+    assert np.bincount(history.blocks, minlength=6).min() >= 5 and 120 < history.learned.sum() < 200
+    np.testing.assert_array_equal(history.rows, fitting.history_of(problem).rows)
+
+
 def test_the_fit_has_the_same_bits_whatever_the_number_of_threads(problem_of):
     found = []
     for count in (1, 2):
@@ -250,7 +259,7 @@ def test_what_is_known_ahead_is_read(problem_of):
     price = random.normal(size=200).round(3)
     values = 3 * price + 0.1 * random.normal(size=200)
     lines = [f"{line},{p}" for line, p in zip(months(values), price, strict=True)]
-    network, problem = None, problem_of(lines=lines, header="time,y,price", known=["price"])
+    problem = problem_of(lines=lines, header="time,y,price", known=["price"])
     network = network_for(problem)
     fitting.fit_linear_forecast(network, problem)
     place = problem.preprocessor.input_names().index("price of the next step") - 1
