@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-SHORT, SHORT_LOOKBACK = 60, 15  # series of fewer steps have windows of so many
+SHORT, SHORT_LOOKBACK = 64, 15  # series of fewer steps have windows of so many
 
 
 @dataclass(frozen=True)
