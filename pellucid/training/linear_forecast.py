@@ -418,6 +418,8 @@ def choose_share(network: RecurrentForecaster, forward: Forward, judged: Example
         why = f"{len(judged)} validation steps are too few to tell; {LEAST_JUDGED} are wanted"
     elif share > 0:
         why = f"validation gains {errors:.1f} standard errors by it"
+    elif errors <= 0:
+        why = "validation gains nothing by it"
     else:
         why = f"validation gains {errors:.1f} standard errors by it, and {CERTAIN:g} are wanted"
     return [f"linear: the answer is {100 * share:.0f}% the network's, as {why}"]
