@@ -47,7 +47,10 @@ RECIPES = {
     ),
     "lstm-text": Recipe("lstm", "text", {"tokens": 65}, 65, {"dropout": 0.0}, (5, 3), images=False),
     "transformer-text": Recipe("transformer", "text", {"tokens": 65}, 65, {}, (7, 16), images=False),
-    "lstm-series": Recipe("lstm", "series", {"series": [30, 5]}, 1, {"dropout": 0.0}, (7, 50), images=False),
+    # The network alone: the linear part is fitted before the first step, and no other side has one.
+    "lstm-series": Recipe(
+        "lstm", "series", {"series": [30, 5]}, 1, {"dropout": 0.0, "linear": False}, (7, 50), images=False
+    ),
     "gan-image-grey": Recipe(
         "gan", "image-grey", MNIST, 10, {}, (7, 6), apart=5e-3, drawn=((("normal", (64,)),), (("normal", (64,)),))
     ),

@@ -3,6 +3,7 @@
     text     tokens (B, T) -> embedding (B, T, E) -> recurrent layers (B, T, H) -> logits (B, T, V) of each next token
     series   window (B, T, F) -> recurrent layers (B, T, H) -> last position (B, H) -> (B, K)
                  \\-------- linear shortcut from the whole window, if asked for --------/
+                 \\-------- seasonal autoregressions, fitted before and frozen --------/
 
 Shapes: B batch, T time steps, V vocabulary size, E embedding size, H hidden size of the last layer, F features per time
 step, K outputs (classes, or 1 for regression). The recurrent layers are `nn.LSTM` or `nn.GRU`. The preprocessor of
@@ -15,17 +16,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from .. import nn
-from ..creation import cat, empty
+from ..creation import cat, empty, tensor
 from ..data.input_spec import InputSpec, SeriesSpec, TextSpec
 from ..errors import OptionError, suggestion
 from ..grad_mode import no_grad
 from ..tensor import Tensor
-from .base import Model, check_field_types, require_spec
+from .base import Model, added, check_field_types, require_spec
+from .blocks.linear_forecast import LinearForecast
 from .heads.language import LanguageModel
 from .heads.prediction import NUMERIC, PredictionModel
 
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+FAR = 3.0  # times what a linear forecast leaves: a change that is large
 EVAL_CONTEXTS = 4  # an evaluation window is this many times as long as a training window
 
 
@@ -40,6 +45,8 @@ class Config:
     context_length: tokens in a training window, for text.
     shortcut: add a linear function of the whole window (a linear autoregression) to the forecast, for series. It helps where
         values leave the range of the training data: recurrent layers saturate there, a linear function does not.
+    linear: begin with the mean of seasonal autoregressions, for series. They are fitted before the first step; the network
+        learns what they leave, and has a share in the answer where validation is better for it.
     """
 
     hidden_sizes: tuple[int, ...] = (256,)
@@ -48,6 +55,7 @@ class Config:
     embedding_dim: int = 64
     context_length: int = 128
     shortcut: bool = False
+    linear: bool = added(False)
 
     def __post_init__(self) -> None:
         check_field_types(self)
@@ -132,6 +140,9 @@ class RecurrentForecaster(PredictionModel):
     """The forecaster: windows (B, T, F) -> standardised predictions (B,) for regression, or logits (B, K) for classification.
 
     steps: T.      features: F.      outputs: K.
+    With `config.linear` the answer is that of `linear`, and `share` of what the recurrent layers add, which is in units of
+    `spread`, the standard deviation of what the linear forecast leaves. The network alone is trained. It reads the past relative
+    to the last value too, in those units: so it knows again what happens at another level.
     """
 
     input_names = ("series",)
@@ -139,18 +150,36 @@ class RecurrentForecaster(PredictionModel):
     def __init__(self, steps: int, features: int, outputs: int, task: str, config: Config) -> None:
         super().__init__()
         self.task = task
-        self.recurrent = RecurrentStack(features, config)
+        self.recurrent = RecurrentStack(features + 1 if config.linear else features, config)
         self.shortcut = nn.Linear(steps * features, outputs, bias=False) if config.shortcut else None
+        if config.linear and task != "regression":
+            raise OptionError(f"linear: a series is learned as {task}; expected regression; write linear = false")
+        self.linear = LinearForecast(steps, features) if config.linear else None
+        if config.linear:
+            self.register_buffer("share", tensor(np.float32(1)))
+            self.register_buffer("spread", tensor(np.float32(1)))
         # Registered last: Muon and fine-tuning take the last layer of a network for the output layer.
         self.head = nn.Linear(self.recurrent.size, outputs)
         if self.shortcut is not None:
             nn.init.zeros_(self.shortcut.weight)
+        if self.linear is not None:  # then the first answer is the linear one
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
 
     def forward(self, series: Tensor) -> Tensor:
-        y = self.head(self.recurrent(series)[0][:, -1])  # (B, K)
+        y = self.head(self.recurrent(self._read(series))[0][:, -1])  # (B, K)
         if self.shortcut is not None:
             y = y + self.shortcut(series.flatten(1))
+        if self.linear is not None:
+            return self.linear(series) + self.share * self.spread * y.squeeze(1)
         return y.squeeze(1) if self.task in NUMERIC else y
+
+    def _read(self, series: Tensor) -> Tensor:
+        """What the recurrent layers read of a window."""
+        if self.linear is None:
+            return series
+        past = series[:, :, :1]  # (B, T, 1)
+        return cat([series, (past - past[:, -1:]) / (FAR * self.spread)], 2)  # (B, T, F + 1)
 
 
 def build(inputs: InputSpec, outputs: int, task: str, config: Config) -> Model:

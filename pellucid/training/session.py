@@ -43,6 +43,7 @@ from ..models.ensemble import Ensemble
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
+from ..models.lstm import RecurrentForecaster
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
@@ -57,6 +58,7 @@ from .ensemble import MemberStarted, mean_history, member_settings
 from .fine_tuning import load_pretrained
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
+from .linear_forecast import choose_share, fit_linear_forecast
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
@@ -111,6 +113,9 @@ class TrainingSession:
         self.network = network
         self.settings = settings
         prepare_head(network, problem, settings)
+        if isinstance(network, RecurrentForecaster) and network.linear is not None:
+            # For weights of another run too: its lines are of other data. A run taken up again has its own in the checkpoint.
+            problem.notes += fit_linear_forecast(network, problem)
         dataset = problem.train.dataset(network)
         if isinstance(network, BaggedMLP) and (fresh if begins is None else begins):
             from .linear_start import fit_linear_start  # scikit-learn takes a second to import
@@ -223,14 +228,15 @@ class TrainingSession:
         assert best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
         self.network.eval()
-        if not isinstance(self.network, BaggedMLP):
-            return []
-        notes = choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
-        if notes and self.learner.state.progress.best_epoch == 0:
-            notes = [
-                "linear: no step made the held-out answers better, so the answer is that of the linear start alone"
-            ]
-        return notes
+        if isinstance(self.network, BaggedMLP):
+            notes = choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
+            started = self.learner.state.progress.best_epoch == 0
+            told = "linear: no step made the held-out answers better, so the answer is that of the linear start alone"
+            return [told] if notes and started else notes
+        if isinstance(self.network, RecurrentForecaster) and self.network.linear is not None:
+            assert isinstance(self.evaluator, PredictionEvaluator)
+            return choose_share(self.network, self.evaluator.forward, self.problem.examples("validation"))
+        return []
 
     def _start_fold(self, problem: DataModule) -> TrainingSession:
         """The same training on a fold; it has no folder and writes nothing."""

@@ -36,7 +36,8 @@ def test_a_series_is_trained_scored_and_gone_on_with(run, here, tides):
         "--epochs",
         12,
     )
-    lines = result.stdout.splitlines()
+    share, *lines = result.stdout.splitlines()
+    assert re.match(r"note    linear: the answer is \d+% the network's, as validation gains ", share)
     assert re.fullmatch(
         r"test    rmse .* \(n 60, .*\), .* than linear autoregression [\d.]+, the last value again [\d.]+", lines[0]
     )

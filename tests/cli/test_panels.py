@@ -36,7 +36,7 @@ def test_one_model_learns_several_series_and_goes_on_with_each(run, here, shops)
     assert "line 3: 150 of 300 rows" in refused and "write --series shop" in refused
     result = run("train", shops, "--target", "y", "--time-column", "day", "--series", "shop", *QUICK)
     assert "series: 2 by shop, of 150 steps each" in result.stderr
-    assert "than the value one season before 0" in result.stdout.splitlines()[0]  # the best of the baselines
+    assert "than the value one season before 0, " in result.stdout.splitlines()[1]  # the best of the baselines
     said = run("predict", "last", "--horizon", 2)
     assert "interval: meant to hold 90% of values; " in said.stderr and "held-out values lay inside" in said.stderr
     rows = list(csv.DictReader(said.stdout.splitlines()))
@@ -62,7 +62,7 @@ def test_columns_known_ahead_are_asked_for_by_predict(run, here, sales):
     result = run("train", sales, "--target", "sold", "--time-column", "day", "--known", "promo", *QUICK)
     assert "known: promo of the step to be predicted; predict needs rows with them and no sold" in result.stderr
     assert "name follows from the weekday of day" in result.stderr
-    assert result.stdout.splitlines()[3].endswith("with rows to come that say promo")
+    assert result.stdout.splitlines()[4].endswith("with rows to come that say promo")
     refused = run("predict", "last", sales, code=2).stderr
     assert (
         "no row to come; expected 1, with day and promo filled in and sold empty" in refused

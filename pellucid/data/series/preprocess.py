@@ -148,6 +148,12 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         return np.array([*range(1, len(self.columns)), *range(count - past, count)], dtype=np.int64)
 
     @property
+    def calendar(self) -> np.ndarray:
+        """The features (int64) that are sines and cosines of the calendar."""
+        first = len(self.columns) + len(self.marks)
+        return np.arange(first, first + 2 * HARMONICS * len(self.cycles))
+
+    @property
     def marks(self) -> dict[int, float]:
         """The marks of gaps by feature, with their value in steps to come: there is a target, and nothing else."""
         marked = [k for k, column in enumerate(self.columns) if column.missing_indicator]

@@ -12,6 +12,7 @@ PERIODS = 2  # that training must hold
 LONGEST = 1000  # steps of a season that is found
 NEARLY = 1.05  # times the least error: the shortest season that is as good is the one
 ALIKE = 0.3  # autocorrelation of the changes of values one season apart, at least
+SURE = 4.0  # standard errors above 0 of the autocorrelation at a lag that may be a season
 
 
 def find_season(series: Sequence[np.ndarray], clock: Clock) -> int:
@@ -37,6 +38,21 @@ def clock_seasons(clock: Clock) -> list[int]:
     a_day = len(clock.hours) or 1 / clock.step
     lengths = [a_day, a_day * days] if clock.step < 1 else [days / clock.step, 365.2425 * days / 7 / clock.step]
     return [round(length) for length in lengths if abs(length - round(length)) < 0.03 * length]
+
+
+def possible_seasons(values: np.ndarray, clock: Clock, longest: int) -> list[int]:
+    """All seasons of 2 to `longest` steps that the values (L,) may have: those of the clock, then peaks of the autocorrelation
+    of the changes, the shortest first."""
+    changes = np.diff(values)
+    changes = changes - changes.mean() if len(changes) else changes
+    power = float(changes @ changes)
+    lags = range(1, min(longest, len(changes) // 3) + 2)
+    alike = [float(changes[k:] @ changes[:-k]) / power for k in lags] if power > 0 else []
+    least = SURE / np.sqrt(max(1, len(changes)))
+    peaks = [
+        k + 1 for k in range(1, len(alike) - 1) if alike[k] > least and alike[k] >= max(alike[k - 1], alike[k + 1])
+    ]
+    return [s for s in dict.fromkeys([*clock_seasons(clock), *peaks]) if 2 <= s <= longest]
 
 
 def _found(values: np.ndarray) -> list[int]:
