@@ -55,6 +55,14 @@ def one_openmp_thread() -> contextlib.AbstractContextManager[object]:
     return limits
 
 
+def one_thread() -> contextlib.AbstractContextManager[object]:
+    """A context in which BLAS and OpenMP use one thread: what is fitted in it has the same bits for every number of threads."""
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(limits=1)
+    return limits
+
+
 def _from_environment() -> None:
     value = os.environ.get("PELLUCID_NUM_THREADS", "")
     if value.isdigit() and int(value):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ class RunConfig:
         fields = _plain_fields(self)
         return {"format": FORMAT, **fields, DIGEST: {**field_digests(fields)}}
 
+    @cached_property  # read at every saving; a preprocessor of thousands of columns takes long to digest
     def identity(self) -> dict[str, str]:
         """The digest of each field that tensor files are bound to."""
         fields = _plain_fields(self)

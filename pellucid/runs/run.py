@@ -191,7 +191,7 @@ class Run:
 
     def save_tensors(self, path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
         """Write a tensor file that belongs to this run's config."""
-        save_tensors(path, arrays, {**metadata, SAME_RUN: json.dumps(self.config.identity())})
+        save_tensors(path, arrays, {**metadata, SAME_RUN: json.dumps(self.config.identity)})
 
     def check_tensors(self, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """(arrays, metadata) of a tensor file. Raises StateError where it is damaged or belongs to another config."""
@@ -209,7 +209,7 @@ class Run:
                 self._check_same_run(path, read_metadata(path))
 
     def _check_same_run(self, path: Path, metadata: dict[str, str]) -> None:
-        saved, own = parse_json(metadata.get(SAME_RUN, "{}").encode(), f"{path}: metadata"), self.config.identity()
+        saved, own = parse_json(metadata.get(SAME_RUN, "{}").encode(), f"{path}: metadata"), self.config.identity
         for name, digest in own.items():
             if not isinstance(saved, dict) or saved.get(name) != digest:
                 raise damaged(f"{self.folder / 'config.json'}: {name}", f"not what {path.name} was trained with",

@@ -26,6 +26,7 @@ from ..data.problem import DataModule
 from ..errors import NonFiniteError, OptionError, StateError
 from ..evaluation.evaluator import EvaluationResult, Evaluator, NonFiniteLoss, PredictionEvaluator, scoring_of
 from ..evaluation.generation import GenerationEvaluator, check_feature_network
+from ..evaluation.importance import Importances
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
 from ..evaluation.series import SeriesEvaluator
@@ -62,6 +63,7 @@ class Result:
     best_epoch: the one whose weights were tested.
     notes: what was chosen on validation once the weights were final, one line each.
     folds: the scores over folds, of a table too small for one split.
+    importances: how much each column mattered for the first score, of data that have columns.
     """
 
     metrics: Metrics
@@ -71,6 +73,7 @@ class Result:
     best_epoch: int
     notes: list[str] = field(default_factory=list)
     folds: FoldScores | None = None
+    importances: Importances | None = None
 
 
 class TrainingSession:
@@ -171,13 +174,16 @@ class TrainingSession:
             changes, notes = self.evaluator.calibrate()
             self.run.update_config(**changes)
             evaluation = self.evaluator.test()
+            first = evaluation.metrics.first
+            importances = None if first is None else self.evaluator.importance(first)
         folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
         notes += fold_notes
         seconds = sum(record.seconds for record in self.run.history())
         progress = self.learner.state.progress
         result = Result(
-            evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch, notes, folds
-        )
+            evaluation.metrics, evaluation.baselines, seconds, progress.epoch, progress.best_epoch, notes, folds,
+            importances,
+        )  # fmt: skip
         with self.learner.state.drawing():
             self._report(result, evaluation)
         record = TestRecord(
@@ -220,7 +226,7 @@ class TrainingSession:
             baselines=result.baselines, predictions=evaluation.predictions, figures=figures, history=run.history(),
             best_epoch=result.best_epoch, settings={**asdict(config.network), **asdict(self.settings)},
             network=str(self.network).splitlines(), notes=[*problem.notes, *result.notes, *figures.notes], created=config.created,
-            folds=result.folds,
+            folds=result.folds, importances=result.importances,
         ))  # fmt: skip
 
 
