@@ -25,6 +25,7 @@ from .scoring import Scoring, clusters
 BUDGET = 100_000  # rows that are predicted in all
 MOST_ROWS = 2000
 LEAST_ROWS = 100
+SCREENED = 20_000  # rows that are predicted to find out which columns are measured
 MOST_COLUMNS = 30  # that are measured; of more, those that move the answers most
 FEWEST, MOST = 3, 10  # shuffles of each column
 RESAMPLES = 200  # of the rows
@@ -128,7 +129,7 @@ def _shuffled(examples: Examples, parts: Parts, order: np.ndarray) -> Examples:
 
 def _most_moving(predict: Predict, part: Examples, columns: Mapping[str, Parts], order: np.ndarray) -> list[str]:
     """The MOST_COLUMNS columns whose shuffling moves the outputs most. No target is read, so what is measured of them is not biased."""
-    rows = _some(len(part), max(10, BUDGET // len(columns)))
+    rows = _some(len(part), max(10, SCREENED // len(columns)))
     few = part.take(rows)
     order = np.argsort(order[rows], kind="stable")
     usual = predict(few)
