@@ -107,8 +107,8 @@ def permutation_importance(
     related = _related({name: columns[name] for name in kept}, (part if known is None else known).inputs)
     found = [dataclasses.replace(measured(name), shared_with=related.get(name, ())) for name in kept]
     together = [measured(*names) for names in _components(related)]
-    in_order = sorted(found, key=lambda one: -one.worse)
-    return Importances(score, tuple(in_order), tuple(together), len(part), shuffles, len(columns))
+    found, together = (sorted(own, key=lambda one: -one.worse) for own in (found, together))
+    return Importances(score, tuple(found), tuple(together), len(part), shuffles, len(columns))
 
 
 def _some(count: int, most: int) -> np.ndarray:
