@@ -89,7 +89,7 @@ def permutation_importance(
     kept = list(columns)
     rows = _some(len(examples), min(MOST_ROWS, max(LEAST_ROWS, BUDGET // (FEWEST * min(len(kept), MOST_COLUMNS) or 1))))
     part = examples.take(rows)
-    if len(part) < 2 or not kept:
+    if len(part) < 2 or len(kept) < 2:  # of the only column there is nothing to tell apart
         return None
     shuffles = min(MOST, max(FEWEST, BUDGET // (len(part) * min(len(kept), MOST_COLUMNS))))
     judge = Judge.of(scoring, score, part, predict(part), shuffles)

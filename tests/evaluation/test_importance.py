@@ -136,7 +136,7 @@ def test_what_the_rows_cannot_give_is_none():
     assert (
         permutation_importance(linear(1, 1, 1), Scoring("regression"), "rmse", {}, Examples({"numbers": x}, y)) is None
     )
-    assert permutation_importance(linear(1, 1, 1), Scoring("regression"), "rmse", places("a"), Examples({"numbers": x[:1]}, y[:1])) is None  # fmt: skip
+    assert permutation_importance(linear(1, 1, 1), Scoring("regression"), "rmse", places("a", "b", "c"), Examples({"numbers": x[:1]}, y[:1])) is None  # fmt: skip
 
 
 # ---- columns of a file ----------------------------------------------------------------------------------------------------
@@ -189,3 +189,26 @@ def test_a_date_matters_as_one_column_with_the_same_bits_at_any_thread_count(tab
         threads.set_num_threads(before)
     assert found[0] == found[1] == result.importances
     assert "Inputs that mattered" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_of_a_series_each_column_with_its_window(tmp_path):
+    rng = np.random.default_rng(0)
+    drives, noise = rng.normal(size=(2, 401)).round(3)
+    kind = rng.choice(["u", "v"], 401)
+    value = np.append(0, drives[:-1] + (kind[:-1] == "u")) + 0.05 * rng.normal(size=401)
+    days = np.arange("2020-01-01", "2021-02-05", dtype="datetime64[D]")[:401]
+    rows = zip(days, value.round(3), drives, noise, kind, strict=False)
+    (tmp_path / "s.csv").write_text(
+        "day,value,drives,noise,kind\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
+    )
+    problem = load_problem(str(tmp_path / "s.csv"), target="value", time_column="day")
+    columns = problem.preprocessor.column_parts()
+    places = sorted(place for parts in columns.values() for _, _, place in parts)
+    assert set(columns) == {"value", "drives", "noise", "kind"} and places == list(range(len(problem.preprocessor.input_names())))  # fmt: skip
+    training = session.start(problem, "lstm", {"epochs": 15, "hidden_sizes": [16]}, tmp_path / "run")
+    for _ in training.events():
+        pass
+    training.restore_best()
+    found = training.evaluator.importance("rmse")
+    assert found.columns[0].name == "drives" and found.columns[0].mattered
+    assert next(one for one in found.columns if one.name == "noise").worse < found.columns[0].worse / 4
