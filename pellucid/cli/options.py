@@ -15,6 +15,7 @@ import click
 
 from ..errors import OptionError
 from ..evaluation.formatting import BASELINE_NAMES, value_text
+from ..evaluation.importance import Importances
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import Json, plain
 from ..runs.metric_names import higher_is_better
@@ -248,6 +249,17 @@ def baseline_json(baselines: dict[str, Metrics]) -> dict[str, Json]:
     """The strongest baseline for --json; {} without baselines."""
     best = strongest(baselines)
     return {"name": best[0], **flat(best[1])} if best else {}
+
+
+def importances_json(found: Importances | None) -> dict[str, Json]:
+    """The importance of each column for --json; {} where there is none."""
+    if found is None:
+        return {}
+    told = lambda one: {"worse": one.worse, "worse_95": None if one.interval is None else [*one.interval]}
+    columns: list[Json] = [{"name": c.name, **told(c), "shared_with": [*c.shared_with]} for c in found.columns]
+    together: list[Json] = [{"names": [*c.names], **told(c)} for c in found.together]
+    about: dict[str, Json] = {"score": found.score, "rows": found.rows, "shuffles": found.shuffles, "of": found.of}
+    return {"importances": {**about, "columns": columns, "together": together}}
 
 
 def print_json(content: Mapping[str, object]) -> None:

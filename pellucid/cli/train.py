@@ -19,7 +19,7 @@ from ..data.problem import SPLITS, DataModule, TokenSequence
 from ..data.table.folds import fold_note
 from ..errors import OptionError
 from ..evaluation.comparison import compare_with_baselines
-from ..evaluation.formatting import fold_line, interval_text, score_line, value_text
+from ..evaluation.formatting import fold_line, importance_line, interval_text, score_line, value_text
 from ..evaluation.metrics import Metrics
 from ..files import Json
 from ..models import family_for
@@ -45,6 +45,7 @@ from .options import (
     baseline_json,
     baseline_words,
     flat,
+    importances_json,
     option,
     print_json,
     seed_option,
@@ -362,6 +363,8 @@ def closing_lines(training: session.TrainingSession, result: session.Result) -> 
     if scored.get("coverage") is not None:
         held = [value_text(scored, "coverage"), interval_text(scored, "coverage")]
         lines.append(f"held    {held[0]} {of_what} lie in their interval{f' ({held[1]})' if held[1] else ''}")
+    if result.importances is not None:
+        lines.append(f"inputs  {importance_line(result.importances)}")
     return [
         *lines,
         f"run     {run.folder}",
@@ -397,6 +400,7 @@ def _as_json(training: session.TrainingSession, result: session.Result) -> dict[
     return {
         "run": str(training.run.folder), "task": training.problem.task, **flat(result.metrics), "seconds": round(result.seconds, 3),
         "epochs": result.epochs, "best_epoch": result.best_epoch, "baseline": baseline_json(result.baselines),
+        **importances_json(result.importances),
         **({} if result.folds is None else {"folds": {"count": result.folds.count, **flat(result.folds.network),
                                                       "baseline": baseline_json(result.folds.baselines)}}),
         **({} if result.ensemble is None else {"ensemble": asdict(result.ensemble)}),

@@ -24,6 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 Raw = TypeVar("Raw")
 Network = Any  # a `Model`, of a room above
+Parts = Sequence[tuple[str, int, int]]  # of an input: its name, an axis, and a place on that axis
 Inputs = dict[str, Any]  # arrays by name; some are only indexed like one, and read their rows then
 
 
@@ -144,6 +145,13 @@ class Preprocessor(ABC, Generic[Raw]):
     @abstractmethod
     def encode(self, raw: Raw) -> Inputs:
         """Raw input as the arrays of `Examples.inputs`."""
+
+    def column_parts(self) -> dict[str, Parts]:
+        """Of each column of the data that is learned from, by name: all places in the arrays of `encode` that come from it.
+
+        Empty where data have no columns, as pictures.
+        """
+        return {}
 
     def decode(self, output: np.ndarray) -> np.ndarray:
         """A regression network's output in the target's own units, float64; classification has none to undo."""

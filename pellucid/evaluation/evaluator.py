@@ -27,6 +27,7 @@ from ..runs.settings import Settings
 from ..tensor import Tensor
 from .compiled import EvaluationStep, Forward, means
 from .forecasts import ForecastFigure
+from .importance import Importances, permutation_importance
 from .metrics import Metrics, primary_metric
 from .scoring import Scoring
 
@@ -165,6 +166,10 @@ class Evaluator:
         """Score the network on the test part, with the weights it has now."""
         raise NotImplementedError(f"{type(self).__name__} does not define test()")
 
+    def importance(self, score: str) -> Importances | None:
+        """How much each column of the data matters for `score`, on validation rows; None for data without columns. By default none."""
+        return None
+
     def figures(self) -> Figures:
         """What a report shows of the network beside its scores. By default, nothing."""
         return Figures()
@@ -290,6 +295,16 @@ class PredictionEvaluator(Evaluator):
     def _output(self, examples: Examples, margin: float | None = None) -> np.ndarray:
         preprocessor, margin = self.problem.preprocessor, self.run.config.margin if margin is None else margin
         return predict_outputs(self.forward, preprocessor, examples.arrays(self.network), margin)
+
+    def importance(self, score: str) -> Importances | None:
+        columns = self.problem.preprocessor.column_parts()
+        if not columns:
+            return None
+        part = self.problem.examples("validation")
+        known = dataclasses.replace(part, target=self._targets(part))
+        return permutation_importance(
+            self._output, self.scoring(), score, columns, known, self.problem.examples("train"), self.settings.seed
+        )
 
     def _without_text(self, examples: Examples) -> Examples:
         """The examples as baselines read them: of a large table without its columns of text."""

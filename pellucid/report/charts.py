@@ -215,6 +215,32 @@ def _estimate(frame: Frame, one: Estimate, y: float) -> str:
     )
 
 
+def bar_chart(title: str, description: str, estimates: Sequence[Estimate], value_format: Format) -> Markup:
+    """A bar from 0 for each estimate, one above the other, with its interval as a line."""
+    width, row, top = 460, 38, 10
+    ends = [end for one in estimates for end in (one.value, *(one.interval or ()))]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    pad = (high - low) * 0.04 or 1.0
+    floor = top + row * len(estimates)
+    frame = Frame(low - pad * (low < 0), high + pad, 0, 1, width=width, height=floor + 24, left=0, right=0)
+    parts = []
+    for tick in ticks(frame.x0, frame.x1, 5):
+        at = frame.x(tick)
+        parts.append(f'<line class="{"axis" if tick == 0 else "grid"}" x1="{at}" x2="{at}" y1="{top}" y2="{floor}"/>')
+        anchor = "start" if at < 12 else "end" if at > width - 12 else "middle"
+        parts.append(_label(at, floor + 16, value_format(tick), anchor=anchor))
+    for i, one in enumerate(estimates):
+        at = top + row * i + 12
+        parts.append(_label(0, at, one.name))
+        parts.append(_label(width, at, one.shown, anchor="end"))
+        x0, x1 = sorted((frame.x(0), frame.x(one.value)))
+        parts.append(f'<rect class="bar" x="{x0}" width="{max(0.5, x1 - x0):.1f}" y="{at + 6}" height="10"/>')
+        if one.interval is not None:
+            start, end = map(frame.x, one.interval)
+            parts.append(f'<line class="whisker {one.style}" x1="{start}" x2="{end}" y1="{at + 11}" y2="{at + 11}"/>')
+    return _svg(width, frame.height, title, description, "".join(parts))
+
+
 def scatter(title: str, description: str, x: np.ndarray, y: np.ndarray, x_name: str) -> Markup:
     """Predicted (y) over true (x) on equal axes with the diagonal of perfect answers; at most 1,500 points, evenly taken."""
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))

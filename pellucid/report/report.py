@@ -26,12 +26,14 @@ from ..evaluation.formatting import (
     short_name,
     value_text,
 )
+from ..evaluation.importance import Importances
 from ..evaluation.metrics import Metrics, primary_metric
 from ..files import write_text
 from ..runs.records import EpochRecord, FoldScores
 from . import charts
 from .error_analysis import Outcome, classification_sections, label_sections, regression_sections
 from .html import box, cell, details, figure, page, part, section, shortened, table
+from .importance_section import importance_section
 from .network_figures import figure_sections
 
 DASH = "–\N{WORD JOINER}"  # between the ends of an interval: no line break after it
@@ -109,6 +111,7 @@ class ReportData:
     commands: Sequence[tuple[str, str]] | None = None
     created: str = ""
     folds: FoldScores | None = None
+    importances: Importances | None = None
 
     @property
     def names(self) -> list[str]:
@@ -143,7 +146,8 @@ def render_report(data: ReportData) -> str:
     """The page as one HTML document."""
     name, created = primary_metric(data.metrics), f" on {data.created}" if data.created else ""
     comparison = compare_with_baselines(data.metrics, data.baselines)
-    sections = [_curves(data)]
+    sections = [] if data.importances is None else [importance_section(data.importances)]
+    sections.append(_curves(data))
     if data.predictions is not None:
         analyse = {"classification": classification_sections, "multilabel": label_sections}.get(
             data.task, regression_sections

@@ -34,6 +34,7 @@ from ..evaluation.evaluator import (
     scoring_of,
 )
 from ..evaluation.generation import GenerationEvaluator, check_feature_network
+from ..evaluation.importance import Importances
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
 from ..evaluation.series import SeriesEvaluator
@@ -78,6 +79,7 @@ class Result:
     notes: what was chosen on validation once the weights were final, one line each.
     folds: the scores over folds, of a table too small for one split.
     ensemble: of several networks, how far they differ on the validation part.
+    importances: how much each column mattered for the first score, of data that have columns.
     """
 
     metrics: Metrics
@@ -88,6 +90,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     folds: FoldScores | None = None
     ensemble: EnsembleScores | None = None
+    importances: Importances | None = None
 
 
 class TrainingSession:
@@ -204,11 +207,22 @@ class TrainingSession:
             notes = [*mix_notes, *notes]
             self.run.update_config(**changes)
             evaluation = self.evaluator.test()
+            first = evaluation.metrics.first
+            importances = None if first is None else self.evaluator.importance(first)
         folds, fold_notes = cross_validate(self.problem, self._start_fold) if self.is_cross_validated else (None, [])
         notes += fold_notes
         history = self.run.history()
         seconds, best_epoch = sum(record.seconds for record in history), last_best(history)
-        result = Result(evaluation.metrics, evaluation.baselines, seconds, len(history), best_epoch, notes, folds)
+        result = Result(
+            evaluation.metrics,
+            evaluation.baselines,
+            seconds,
+            len(history),
+            best_epoch,
+            notes,
+            folds,
+            importances=importances,
+        )
         with self.learner.state.drawing():
             self._report(result, evaluation)
         record = TestRecord(
@@ -260,7 +274,7 @@ class TrainingSession:
             baselines=result.baselines, predictions=evaluation.predictions, figures=figures, history=run.history(),
             best_epoch=result.best_epoch, settings={**asdict(config.network), **asdict(self.settings)},
             network=str(self.network).splitlines(), notes=[*problem.notes, *result.notes, *figures.notes], created=config.created,
-            folds=result.folds,
+            folds=result.folds, importances=result.importances,
         ))  # fmt: skip
 
 

@@ -264,11 +264,6 @@ def test_number_beyond_range(write, number):
     assert message.startswith(f", line 4, column b: {number} is beyond the range of numbers; expected at most 1e+150")
 
 
-def test_duplicate_headers(write):
-    message = said(write("age,job,age\n1,2,3\n"))
-    assert message.startswith(", line 1: the header has 'age' in columns 1 and 3") and "--no-header" in message
-
-
 def test_header_and_no_rows(write):
     assert said(write("age,job\n")).startswith(": a header and no rows")
 

@@ -19,7 +19,7 @@ import numpy as np
 from ...errors import DataError
 from ...files import Json
 from ..input_spec import SeriesSpec
-from ..problem import Examples, Inputs, Preprocessor, plain_fields
+from ..problem import Examples, Inputs, Parts, Preprocessor, plain_fields
 from ..table.findings import shown_cell
 from ..table.number_format import PLAIN, NumberFormat
 from ..table.read import Table
@@ -139,6 +139,20 @@ class SeriesPreprocessor(Preprocessor[Timeline]):
         ahead = [f"{each.name} of the next step is {value}" for each in self.categories if each.ahead for value in each.values]  # fmt: skip
         past = [f"{each.name} is {value}" for each in self.categories if not each.ahead for value in each.values]
         return [*(column.name for column in self.columns), *marks, *waves, *known, *ahead, *past]
+
+    def column_parts(self) -> dict[str, Parts]:
+        """Of one series: its columns with their whole windows; the calendar is the column of time. Of several, none: units differ."""
+        if self.series_name:
+            return {}
+        marked = [column.name for column in self.columns if column.missing_indicator]
+        waves = [self.clock.name] * (2 * HARMONICS * len(self.cycles))
+        categories = [each for ahead in (True, False) for each in self.categories if each.ahead == ahead]
+        owners = [column.name for column in self.columns] + marked + waves + [column.name for column in self.known]
+        owners += [each.name for each in categories for _ in each.values]
+        found: dict[str, list[tuple[str, int, int]]] = {}
+        for place, name in enumerate(owners):
+            found.setdefault(name, []).append(("series", 2, place))
+        return dict(found)
 
     @property
     def held(self) -> np.ndarray:

@@ -139,7 +139,7 @@ def find_duplicates(table: Table, inputs: Sequence[int], target: int) -> Duplica
         other = len(whole) - len(sizes)
         if not _stands_several_times(rows + hashes.column(target)) and _chance_repeats(hashes, sizes):
             return Duplicates(units, repeats, repeats, other, coarse=True)
-    units, but_for = _but_for_one(hashes, rows, units)
+    units, but_for = _but_for_one(hashes, rows, units, hashes.column(target))
     told = [p for p in inputs if (table.names[p],) != but_for]  # what is left says which rows nearly agree
     units, last_digits = _merged(units, _last_digits(RowHashes(table, told), _firsts(units)))
     units, near = _merged(units, near_copies(_firsts(units), Space(RowHashes(table, told), _sample(len(table)))))
@@ -248,10 +248,13 @@ def _step_and_spread(hashes: RowHashes, position: int, rows: np.ndarray) -> tupl
 # ---- the same but for one column ------------------------------------------------------------------------------------
 
 
-def _but_for_one(hashes: RowHashes, rows: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _but_for_one(
+    hashes: RowHashes, rows: np.ndarray, units: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Units joined where rows agree in all columns but one, more often than chance makes them; the names of such columns.
 
-    A number of the row that was not recognised, or a column of noise, would hide copies else.
+    A number of the row that was not recognised, or a column of noise, would hide copies else. Rows that differ in that column
+    and in their target too are no copies: they are of one patient, say, or of one category. target: hashes (N,).
     """
     if len(hashes.columns) < 3:
         return units, ()
@@ -267,10 +270,18 @@ def _but_for_one(hashes: RowHashes, rows: np.ndarray, units: np.ndarray) -> tupl
             continue
         _, sizes = np.unique(without_firsts, return_counts=True)
         others = RowHashes(hashes.table, [p for p in hashes.columns if p != position])
-        if not _chance_repeats(others, sizes):
+        if _targets_agree(without, target) and not _chance_repeats(others, sizes):
             names.append(hashes.table.names[position])
             units = joined(units, without)
     return units, tuple(names)
+
+
+def _targets_agree(rows: np.ndarray, target: np.ndarray) -> bool:
+    """Whether pairs of equal `rows` (N,) have the same target, nearer to always than to what chance gives."""
+    pairs = _pairs(np.unique(rows, return_counts=True)[1])
+    agreeing = _pairs(np.unique(rows + target, return_counts=True)[1])
+    chance = _pairs(np.unique(target, return_counts=True)[1]) / _pairs(np.array([len(target)]))
+    return agreeing >= (1 + chance) / 2 * pairs
 
 
 # ---- nearly the same ---------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def decide_task(table: Table, position: int, task: str | None, strip: str | None
         raise DataError(f"{table.path}: the target {name} is {next(iter(labels))!r} in every row; expected two different values at "
                         "least; choose another --target")  # fmt: skip
     values, strays = table.numbers_and_strays(position)
-    found = table.read_numbers(position)
+    found, other = table.read_numbers(position), ""
     if len(strays) or strip or np.isnan(values).any() or (found and _are_labels(table, position, found)):
         inferred, reason = "classification", "text"
     elif codes := [label for label in labels if CODE.fullmatch(label)]:
@@ -179,24 +179,24 @@ def decide_task(table: Table, position: int, task: str | None, strip: str | None
         whole = bool(np.all(values % 1 == 0))
         inferred = "classification" if whole and len(labels) <= MAX_CLASSES_FROM_NUMBERS else "regression"
         reason = "whole numbers" if whole else "numbers"
+        if task is None and inferred == "classification":
+            other = "; --task regression where they are amounts"
     _check_strays(table, position, task, strays, len(labels))
     chosen = task or inferred
     if chosen == "classification" and len(labels) > len(table) // 2:
         raise DataError(f"{table.path}: the target {name} has {len(labels):,} different values in {len(table):,} rows; expected classes "
                         "that come again; choose another --target, or --task regression where it is numbers")  # fmt: skip
     override = f" (asked for; {inferred} by itself)" if task and task != inferred else ""
-    return chosen, f"target {name}: {reason}, {len(labels):,} different values -> {chosen}{override}"
+    return chosen, f"target {name}: {reason}, {len(labels):,} different values -> {chosen}{override}{other}"
 
 
 def _check_strays(table: Table, position: int, task: str | None, strays: np.ndarray, labels: int) -> None:
     """Refuse text in a regression's target, asked for or meant: a few words among many different numbers are mistakes."""
     if not len(strays):
         return
-    i = int(strays[0])
-    what = f"{table.where(i)}: the target {table.names[position]} is {table.columns[position][i]!r}"
     if task == "regression":
         raise OptionError(
-            f"{what}; expected a number for --task regression; correct the row, or use --task classification"
+            f"{_first_stray(table, position, strays)}; expected a number for --task regression; correct the row, or use --task classification"
         )
     if task is not None or labels <= MAX_CLASSES_FROM_NUMBERS:
         return
@@ -209,9 +209,14 @@ def _check_strays(table: Table, position: int, task: str | None, strays: np.ndar
     known = found.values[~np.isnan(found.values)]
     if len(strays) <= FEW_STRAYS * len(table) or np.any(known % 1):
         raise DataError(
-            f"{what}, where {'nearly all' if len(strays) <= FEW_STRAYS * len(table) else 'most'} others are numbers; expected a number; "
+            f"{_first_stray(table, position, strays)}, where {'nearly all' if len(strays) <= FEW_STRAYS * len(table) else 'most'} others are numbers; expected a number; "
             "correct the row, or say --task classification"
         )
+
+
+def _first_stray(table: Table, position: int, strays: np.ndarray) -> str:
+    i = int(strays[0])
+    return f"{table.where(i)}: the target {table.names[position]} is {table.columns[position][i]!r}"
 
 
 def class_names(table: Table, position: int, strip: str | None) -> list[str]:

@@ -22,13 +22,13 @@ from ...errors import DataError
 from ...random import Generator
 from ..files import GZIP, PARQUET, ZIP, existing_file, starts_with
 from .delimited import checked_records, looks_like_header, sniff
+from .header import two_rows, unique_names
 from .json_rows import is_json
 from .plain import plain_text, unpacked
 from .read import (
     ENDINGS,
     ROWS,
     Table,
-    check_names,
     csv_query,
     damaged_parquet,
     none_for_missing,
@@ -154,8 +154,8 @@ def _parquet(path: Path, options: ReadOptions, passing: bool = False) -> LargeTa
     rows, largest = _size(path)
     if rows * len(names) <= LARGE_CELLS:
         return None
-    check_names(path, names)
-    found = LargeTable(path, path, names, fields, rows, True, False, options, notes)
+    names, repeated = unique_names(names)
+    found = LargeTable(path, path, names, fields, rows, True, False, options, notes + repeated)
     if not passing and largest <= LARGEST_GROUP:
         return found
     folder, file = _folder()
@@ -191,6 +191,9 @@ def _text(path: Path, plain: Path, header: bool | None, options: ReadOptions) ->
     dialect, sample = sniff(plain, options.delimiter)
     decimal_comma = dialect.separator == ";" if options.decimal is None else options.decimal == ","
     has_header = looks_like_header(sample) if header is None else header
+    if options.header is None and has_header and two_rows(sample) is not None:
+        raise DataError(f"{path}: two rows of header, and so large a table is read in batches; expected one row of names; remove a row, or "
+                        "say --read header=1 where the second row is data")  # fmt: skip
     folder, file = _folder()
     query, filled = csv_query(plain, dialect), " OR ".join(f"coalesce(c{i}, '') <> ''" for i in range(dialect.width))
     if query is None or not _written(f"SELECT * FROM ({query[0]}) WHERE {filled}", query[1], file, plain):
@@ -209,8 +212,8 @@ def _text(path: Path, plain: Path, header: bool | None, options: ReadOptions) ->
     kept = [i for i, name in enumerate(names) if name or not _is_empty(whole, i)]
     fields = ", ".join(f"c{i} AS c{k}" for k, i in enumerate(kept))
     names = [names[i] or f"column{i + 1}" for i in kept]
-    check_names(path, names)
-    return replace(whole, names=names, fields=fields)
+    names, notes = unique_names(names)
+    return replace(whole, names=names, fields=fields, notes=notes)
 
 
 def _written(query: str, parameters: dict[str, str], file: Path, plain: Path) -> bool:

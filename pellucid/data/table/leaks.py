@@ -7,6 +7,7 @@ a test row.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ import numpy as np
 
 from ...random import Generator
 from .delimited import MISSING_INPUT
-from .identifiers import name_words
+from .identifiers import MEASURES, name_words
 from .preprocess import label_text
 from .read import Table
 
 MOST_ROWS = 10_000  # that are looked at
 UNEXPLAINED = 0.01  # a column that leaves less of a class's rows, or of a number's variance, gives the target away
+COUNTED = 0.25  # likewise, of a column that counts the rows
 EXPECTED_ERRORS = 8  # that guessing would make, without which nothing can be said
 PRESENT = 0.2  # of the rows, in which a column must have a value to be judged by these alone
 FOLDS = 5
@@ -35,6 +37,11 @@ GROUP_NAMES = (
     "patient customer user subject session client person participant household family donor animal speaker author student "
     "employee player account driver writer respondent device machine sensor batch site"
 )
+MEASURED = (
+    "temperature temp precip precipitation rain rainfall snow snowfall wind humidity pressure depth height weight width length size "
+    "distance speed price amount cost income salary score rate age percent pct count total"
+)  # of numbers that no group is called
+UNIT = re.compile(r"[(\[][^()\[\]]{1,8}[)\]]\s*$")  # as (in), at the end of a name
 ROWS_A_GROUP = 2.5  # at least, on average
 
 Model = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # known rows, what they are, rows that are asked
@@ -42,11 +49,15 @@ Model = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # known rows
 
 @dataclass(frozen=True)
 class Leak:
-    """A column that gives the target: its share of right answers, or of variance explained, where it has a value."""
+    """A column that gives the target: its share of right answers, or of variance explained, where it has a value.
+
+    counts: whether it only counts the rows in the order of the file, which stand by their target then.
+    """
 
     position: int
     score: float
     everywhere: bool
+    counts: bool = False
 
 
 class Probe:
@@ -133,11 +144,26 @@ def _leak(probe: Probe, position: int) -> Leak | None:
     predicted = _nearest(probe, filled, np.arange(len(filled)), numbers is None)
     if _gives_away(probe.unexplained(predicted)):
         return Leak(position, probe.score(predicted), True)
+    if _counts_rows(probe, position) and (probe.unexplained(predicted) or 1.0) <= COUNTED:
+        return Leak(position, probe.score(predicted), True, counts=True)
     if PRESENT * len(values) <= len(present) < len(values):
         predicted = _nearest(probe, values[present], present, numbers is None)
         if _gives_away(probe.unexplained(predicted, present)):
             return Leak(position, probe.score(predicted, present), False)
     return None
+
+
+def _counts_rows(probe: Probe, position: int) -> bool:
+    """Whether whole numbers fill a range in the order of the file; one that may be a measure only says so beside classes."""
+    found = probe.whole.parsed(position)
+    if found is None or len(found[1]) or probe.whole.drawn_from is not None:
+        return False
+    steps = np.diff(found[0])
+    if not (np.all(found[0] % 1 == 0) and (np.all(steps > 0) or np.all(steps < 0))):
+        return False
+    dense = abs(float(found[0][-1] - found[0][0])) < 2 * len(found[0])
+    named = set(name_words(probe.table.names[position])) & set(MEASURES.split())
+    return dense and (probe.task == "classification" or not named)
 
 
 def _gives_away(unexplained: float | None) -> bool:
@@ -247,14 +273,21 @@ def group_columns(probe: Probe, columns: Sequence[int]) -> list[int]:
     """The columns that may be those of a group, as of patients: many rows share a value. Named ones stand first."""
     found = []
     for position in columns:
-        numbers = probe.values(position)
-        if numbers is not None and np.any(numbers % 1 != 0):  # a gap too is no group
+        numbers = probe.whole.parsed(position)
+        if numbers is not None and np.any(numbers[0][probe.rows] % 1 != 0):  # a gap too is no group, nor a word for one
+            continue
+        if numbers is not None and _is_measure(probe.table.names[position]):
             continue
         codes = probe.codes(position)
         different = len(set(codes.tolist()))
         if LEAST_GROUPS <= different <= len(codes) / ROWS_A_GROUP:
             found.append(position)
     return sorted(found, key=lambda position: not named_as_group(probe.table.names[position]))[:MOST_GROUP_COLUMNS]
+
+
+def _is_measure(name: str) -> bool:
+    """`Precip (in)`, `max temp`."""
+    return UNIT.search(name) is not None or bool(set(MEASURED.split()) & set(name_words(name)))
 
 
 def named_as_group(name: str) -> bool:

@@ -30,6 +30,7 @@ from .leaks import (
     named_as_group,
     score_by_group,
 )
+from .made_of_target import find_sum, next_targets, target_means
 from .preprocess import label_text
 from .read import Table, numbers_of
 from .time_order import moments_of, time_notes
@@ -134,7 +135,7 @@ def partition(
         probe = Probe(table, seen, target, kind, strip, seed, MOST_GROUP_ROWS)
         groups = _group_notes(probe, inputs)
         notes += time_notes(probe, [p for p in inputs if p not in groups])
-    notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups)
+    notes += _leak_notes(Probe(table, seen, target, kind, strip, seed), inputs, groups, target)
     notes += groups.values()
     notes += _few_notes(table.columns[target], strata, rows) if task == "classification" else []
     how = _how(table, task, rows, choices)
@@ -260,11 +261,35 @@ def _how_alike(duplicates: Duplicates) -> str:
     return "nearly repeat others" if found == [" nearly"] else f"repeat others{' or'.join(found)}"
 
 
-def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> list[str]:
-    """What alone gives the target, groups apart: those have a note of their own."""
+def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int], target: int) -> list[str]:
+    """What alone gives the target, groups apart: those have a note of their own. Then what is made of the target."""
     leaks = [leak for leak in find_leaks(probe, inputs) if leak.position not in groups]
-    if not leaks:
-        return []
+    lines = _alone_notes(probe, inputs, leaks) if leaks else []
+    return lines + _made_notes(probe, [p for p in inputs if p not in [leak.position for leak in leaks]], target)
+
+
+def _made_notes(probe: Probe, inputs: list[int], target: int) -> list[str]:
+    """Which columns are made of the target, one by one or together."""
+    names, y, lines = probe.table.names, probe.table.names[target], []
+    below = next_targets(probe, inputs, target)
+    for p in below[:MOST_NAMED]:
+        lines.append(
+            f"leak: {names[p]} is {y} of the next row, unknown yet where rows stand in time; --drop {shell_word(names[p])}"
+        )
+    means = target_means(probe, inputs, target, below)
+    for p in means[:MOST_NAMED]:
+        lines.append(
+            f"leak: {names[p]} is the mean of {y} over the rows that share it, their own too; --drop {shell_word(names[p])}"
+        )
+    others = [p for p in inputs if p not in {*below, *means}]
+    if (found := find_sum(probe, others)) is not None:
+        rest = _share(linear_score(probe, [p for p in inputs if p not in found.positions]), probe.task)
+        dropped = shell_word(",".join(names[p] for p in found.positions))
+        lines.append(f"leak: {y} is {found.words}; without these, a linear model: {rest}; --drop {dropped}")
+    return lines
+
+
+def _alone_notes(probe: Probe, inputs: list[int], leaks: list[Leak]) -> list[str]:
     positions = [leak.position for leak in leaks]
     rest = _share(linear_score(probe, [p for p in inputs if p not in positions]), probe.task)
     without = "it" if len(leaks) == 1 else "these"
@@ -279,6 +304,9 @@ def _leak_notes(probe: Probe, inputs: list[int], groups: Collection[int]) -> lis
 def _leak_line(probe: Probe, leak: Leak, rest: str) -> str:
     name = probe.table.names[leak.position]
     where = "" if leak.everywhere else ", where it has a value"
+    if leak.counts:
+        told = f"counts the file's rows, so that it tells the target ({_share(leak.score, probe.task)})"
+        return f"leak: {name} {told}; {rest}; --drop {shell_word(name)}"
     return f"leak: {name} alone tells the target ({_share(leak.score, probe.task)}{where}); {rest}; --drop {shell_word(name)}"
 
 

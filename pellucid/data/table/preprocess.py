@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import DataError, suggestion
 from ...files import Json
 from ..input_spec import TableSpec
-from ..problem import Preprocessor, plain_fields
+from ..problem import Parts, Preprocessor, plain_fields
 from .dates import CLOCK, DATES, DAY_FIRST, MILLISECONDS, SECONDS, Moments, date_parts, meaningless_parts, read_moments
 from .delimited import MISSING_INPUT, as_number
 from .labels import Merged, folded, merged_counts, one_form
@@ -301,6 +301,26 @@ class TablePreprocessor(Preprocessor[Table]):
         for name, column in self.scaled_columns():
             names += [name, f"{name} is missing"] if column.missing_indicator else [name]
         return names + [c.name for c in self.categories] + [c.name for c in self.texts]
+
+    def column_parts(self) -> dict[str, Parts]:
+        """A missing indicator belongs to its column; a date is all its parts, a text all its buckets and their weights."""
+        found: dict[str, list[tuple[str, int, int]]] = {}
+        place = straight = 0
+        owners = [(c.name, c) for c in self.numbers] + [
+            (dates.name, part) for dates in self.dates for part in dates.parts
+        ]
+        for name, column in owners:
+            for _ in range(1 + column.missing_indicator):
+                found.setdefault(name, []).append(("numbers", 1, place))
+                place += 1
+            if column.scale == "quantile":
+                found[name].append(("straight", 1, straight))
+                straight += 1
+        for i, category in enumerate(self.categories):
+            found.setdefault(category.name, []).append(("categories", 1, i))
+        for i, text in enumerate(self.texts):
+            found.setdefault(text.name, []).extend([("text", 1, i), ("text_weights", 1, i)])
+        return {name: found[name] for name in self.needed}
 
     def scaled_columns(self) -> list[tuple[str, NumberColumn]]:
         """The scaled columns in order, by name: those of numbers, then the parts of dates."""

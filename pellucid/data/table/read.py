@@ -32,6 +32,7 @@ from .delimited import (
     sniff,
     titles_above,
 )
+from .header import two_rows, unique_names
 from .json_rows import is_json, read_json
 from .number_format import PLAIN, NumberFormat, ReadNumbers, decimal_sign_of, read_as, read_column, read_plain
 from .plain import plain_text, unpacked
@@ -205,17 +206,8 @@ def read_table(path: Path, header: bool | None = None, options: ReadOptions | No
         raise DataError(
             f"{path}: a header and no rows; expected rows of data; if the only row is data, pass --no-header"
         )
-    check_names(path, table.names)
-    return without_totals(table)
-
-
-def check_names(path: Path, names: list[str]) -> None:
-    """Raise DataError where two columns have one name."""
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        places = [str(i + 1) for i, name in enumerate(names) if name == twice[0]]
-        raise DataError(f"{path}, line 1: the header has {twice[0]!r} in columns {' and '.join(places)}; expected each name once; "
-                        "rename one, or pass --no-header if the first row is data")  # fmt: skip
+    names, notes = unique_names(table.names)
+    return without_totals(replace(table, names=names, notes=table.notes + notes))
 
 
 def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
@@ -232,7 +224,8 @@ def _read(path: Path, header: bool | None, options: ReadOptions) -> Table:
         texts = [none_for_missing(_objects([v.strip(BLANKS) for v in c])) for c in columns.values()]
         return Table(path, list(columns), texts, True, options.decimal == ",", notes=notes, places=ROWS)
     with plain_text(path, options) as (plain, notes):
-        return replace(_read_text(plain, header, options), path=path, notes=notes)
+        table = _read_text(plain, header, options)
+        return replace(table, path=path, notes=notes + table.notes)
 
 
 def _read_text(path: Path, header: bool | None, options: ReadOptions) -> Table:
@@ -241,23 +234,30 @@ def _read_text(path: Path, header: bool | None, options: ReadOptions) -> Table:
     columns = _fast(path, dialect)
     if columns is None:
         columns = _plain(path, dialect)
-    return _named_columns(path, columns, sample, header, decimal_comma)
+    return _named_columns(path, columns, sample, header, decimal_comma, options.header is not None)
 
 
 def _named_columns(
-    path: Path, columns: list[np.ndarray], sample: list[list[str]], header: bool | None, decimal_comma: bool
+    path: Path,
+    columns: list[np.ndarray],
+    sample: list[list[str]],
+    header: bool | None,
+    decimal_comma: bool,
+    plain: bool,
 ) -> Table:
-    """The table of columns of which the first record may name them. sample: the first records."""
-    has_header = looks_like_header(sample) if header is None else header
+    """The table of columns of which the first record may name them. sample: the first records. plain: whether no second one does."""
+    two = None if plain or header is False else two_rows(sample)
+    has_header = two is not None or (looks_like_header(sample) if header is None else header)
     if not has_header:
         names = [f"column{i + 1}" for i in range(len(columns))]
         return Table(path, names, [none_for_missing(c) for c in columns], False, decimal_comma)
-    named = [(i, name) for i, name in enumerate(sample[0])]
+    named = [(i, name) for i, name in enumerate(sample[0] if two is None else two.names)]
     kept = [none_for_missing(c[1:]) for c in columns]
     # A separator at the end of every row makes a column without name or value: that is no column.
     named = [(i, name) for i, name in named if name or any(value is not None for value in kept[i])]
     names = [name or f"column{i + 1}" for i, name in named]
-    return Table(path, names, [kept[i] for i, _ in named], True, decimal_comma)
+    table = Table(path, names, [kept[i] for i, _ in named], True, decimal_comma)
+    return table if two is None else replace(table.take(np.arange(1, len(table))), notes=[two.note])
 
 
 def _read_workbook(path: Path, header: bool | None, options: ReadOptions) -> Table:
@@ -272,9 +272,9 @@ def _read_workbook(path: Path, header: bool | None, options: ReadOptions) -> Tab
     found = _without_notes(found, options.footer, notes)
     rows = [fields for _, fields in found]
     columns = [_objects(column) for column in zip(*rows, strict=True)]
-    table = _named_columns(path, columns, rows[:LOOKED_AT], header, options.decimal == ",")
+    table = _named_columns(path, columns, rows[:LOOKED_AT], header, options.decimal == ",", options.header is not None)
     places = np.array([row for row, _ in found[table.header :]], dtype=np.int64)
-    return replace(table, notes=notes, places=places)
+    return replace(table, notes=notes + table.notes, places=places)
 
 
 def _without_notes(
