@@ -316,6 +316,7 @@ class EnsembleSession(TrainingSession):
                 yield MemberStarted(k + 1, count, member.settings.seed)
             yield from member.events()
             member.restore_best()
+            member.run.save_weights({name: t.array for name, t in member.network.state_dict().items()})
             singly.append(member.evaluator.validate())
             histories.append(member.run.history())
             self.network.members[k].load_state_dict(member.network.state_dict())

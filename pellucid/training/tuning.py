@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -261,12 +262,16 @@ class Tuner:
         return runs.load_run(folder) if (folder / "config.json").exists() else None
 
     def result(self, number: int, share: float = 1.0) -> EpochRecord | None:
-        """The best epoch of a trial in its first `share`; None where there is none, or it has failed."""
+        """The best epoch of a trial in its first `share`; None where there is none, or it has failed.
+
+        Where the weights before the first step were better than all of them, the one of the lowest loss stands for the trial.
+        """
         trial = None if str(number) in self.plan.failed else self.run(number)
         if trial is None:
             return None
         records = trial.history()[: epochs_for(trial.config.settings.epochs, share)]
-        return next((record for record in reversed(records) if record.best), None)
+        lowest = min(records, key=lambda record: record.validation.get("loss") or math.inf, default=None)
+        return next((record for record in reversed(records) if record.best), lowest)
 
     def _has_done(self, number: int, share: float) -> bool:
         """Whether a trial has done `share` of its epochs, or has stopped by patience before."""

@@ -37,7 +37,6 @@ TABLES = {
         "line 2.*--read encoding=cp1251",
     ),
     "1e400": (ROWS.replace("25,", "1e400,").encode(), "people.csv", "1e400"),
-    "duplicate headers": (ROWS.replace("city", "age", 1).encode(), "people.csv", "age"),
     "a one-class target": (ROWS.replace("no\n", "yes\n").encode(), "income", "yes"),
     "an all-missing target": (ROWS.replace("yes\n", "?\n").replace("no\n", "\n").encode(), "income", "missing"),
 }
