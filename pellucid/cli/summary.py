@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
@@ -23,7 +24,11 @@ def command(run: str, as_json: bool) -> None:
     """Show the layers, output shapes and parameters of RUN: a path, a name under runs/, or last."""
     trained = runs.find_run(run)
     network = trained.network() if trained.weights.exists() else trained.new_network()
-    inputs = None if isinstance(network, ImageGenerator) else example_inputs(trained.preprocessor().input_spec())
+    inputs = (
+        None
+        if isinstance(network, ImageGenerator)
+        else example_inputs(trained.preprocessor().input_spec(), network.input_names)
+    )
     table = summary(network, input=inputs)
     config, result = trained.config, trained.result()
     parameters = sum(p.numel() for p in network.parameters())
@@ -46,13 +51,20 @@ def command(run: str, as_json: bool) -> None:
     )
 
 
-def example_inputs(spec: InputSpec) -> tuple[Tensor, ...]:
-    """The inputs of one example as zeros, in the order in which a network reads them."""
+def example_inputs(spec: InputSpec, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """The inputs of one example as zeros, in the order in which a network reads them; names: what it reads of a table."""
     if isinstance(spec, TextSpec):
         return (zeros(1, 1).long(),)
     if isinstance(spec, SeriesSpec):
         return (zeros(1, spec.steps, spec.features),)
     if isinstance(spec, ImageSpec):
         return (zeros(1, *spec.size),)
-    numbers = [zeros(1, spec.numbers)] if spec.numbers else []
-    return (*numbers, *([zeros(1, len(spec.categories)).long()] if spec.categories else []))
+    shapes = {
+        "numbers": (spec.numbers,),
+        "straight": (len(spec.straight),),
+        "categories": (len(spec.categories),),
+        "text": (len(spec.texts), 1),
+        "text_weights": (len(spec.texts), 1),
+    }
+    arrays = {name: zeros(1, *shape) for name, shape in shapes.items()}
+    return tuple(arrays[name].long() if name in ("categories", "text") else arrays[name] for name in names)

@@ -23,3 +23,17 @@ def test_a_row_is_answered_alike_in_any_file(run, here, people, target):
     output = {name: trained.predict([f"{name}.csv"]).output for name in parts}
     assert np.concatenate([output["first"], output["rest"]]).tobytes() == output["all"].tobytes()
     assert output["one"].tobytes() == output["all"][7:8].tobytes()
+
+
+def test_a_summary_reads_every_kind_of_column(run, here):
+    """Numbers scaled by quantiles, which the linear start reads twice, categories and text."""
+    words = ("good", "poor", "fine", "bad", "slow", "quick", "loud", "calm", "warm", "cold")
+    texts = [
+        f"{words[i % 10]} {words[i * 7 % 9]} {words[i * 3 % 8]} and {words[i * 5 % 7]} thing {i}" for i in range(200)
+    ]
+    rows = [f"{2.0 ** (i % 23 - 5):.4f},{'abc'[i % 3]},{texts[i]},{'yes' if i % 2 else 'no'}" for i in range(200)]
+    (here / "all.csv").write_text("size,kind,said,y\n" + "\n".join(rows) + "\n")
+    run("train", "all.csv", "--target", "y", "--epochs", 1, "--quiet", "--eager", "--set", "folds=0")
+    lines = run("summary", "last").stdout.splitlines()
+    for layer in ("embeddings.numbers", "embeddings.categories.table", "embeddings.text.table", "linear_start"):
+        assert any(line.startswith(layer) for line in lines), layer
