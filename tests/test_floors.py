@@ -81,7 +81,10 @@ LAZY = {
     ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",
     ("runs/run.py", "pellucid.data.kinds"): "duckdb, as above",
     ("threads.py", "threadpoolctl"): "asked for by few programs",
-    ("training/session.py", "pellucid.training.linear_start"): "scikit-learn, as above; tables alone begin with a line",
+    (
+        "training/fitted_parts.py",
+        "pellucid.training.linear_start",
+    ): "scikit-learn, as above; tables alone begin with a line",
     (
         "evaluation/evaluator.py",
         "pellucid.evaluation.baselines",

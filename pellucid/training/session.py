@@ -38,13 +38,11 @@ from ..evaluation.importance import Importances
 from ..evaluation.language import LanguageEvaluator
 from ..evaluation.metrics import Metrics
 from ..evaluation.series import SeriesEvaluator
-from ..models.bagged_mlp import BaggedMLP
 from ..models.base import Model
 from ..models.ensemble import Ensemble
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
-from ..models.lstm import RecurrentForecaster
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
@@ -52,14 +50,14 @@ from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
 from ..runs.settings import Setting, Settings, resolve_config, with_least_steps
 from ..threads import set_num_threads
-from .bagging import bag, choose_mix
+from .bagging import bag
 from .checkpoint import load_checkpoint, save_checkpoint
 from .cross_validation import cross_validate
 from .ensemble import MemberStarted, mean_history, member_settings
 from .fine_tuning import load_pretrained
+from .fitted_parts import choose_after, fit_before
 from .head import first_decision, head_notes, prepare_head
 from .learner import Learner
-from .linear_forecast import choose_share, fit_linear_forecast
 from .loop import BatchDone, EpochDone, fit
 from .nonfinite import explain_validation
 
@@ -116,14 +114,8 @@ class TrainingSession:
         self.network = network
         self.settings = settings
         prepare_head(network, problem, settings)
-        if isinstance(network, RecurrentForecaster) and network.linear is not None:
-            # For weights of another run too: its lines are of other data. A run taken up again has its own in the checkpoint.
-            problem.notes += fit_linear_forecast(network, problem)
+        problem.notes += fit_before(network, problem, fresh if begins is None else begins)
         dataset = problem.train.dataset(network)
-        if isinstance(network, BaggedMLP) and (fresh if begins is None else begins):
-            from .linear_start import fit_linear_start  # scikit-learn takes a second to import
-
-            fit_linear_start(network, problem.examples("train"), problem.examples("validation"))
         if fresh:
             network.initialize_from_data(
                 *dataset.gather(np.linspace(0, len(dataset) - 1, INITIAL_EXAMPLES).astype(np.int64))
@@ -200,11 +192,11 @@ class TrainingSession:
 
     def finish(self) -> Result:
         """Score the best weights on the test data, log the scores and write the report. Nothing before reads the test data."""
-        mix_notes = self.restore_best()
+        chosen = self.restore_best()
         self.run.save_weights({name: t.array for name, t in self.network.state_dict().items()})
         with self.learner.state.drawing():
             changes, notes = self.evaluator.calibrate()
-            notes = [*mix_notes, *notes]
+            notes = [*chosen, *notes]
             self.run.update_config(**changes)
             evaluation = self.evaluator.test()
             first = evaluation.metrics.first
@@ -242,15 +234,7 @@ class TrainingSession:
         assert best is not None
         self.network.load_state_dict({name: tensor(array) for name, array in best.items()})
         self.network.eval()
-        if isinstance(self.network, BaggedMLP):
-            notes = choose_mix(self.network, self.problem.examples("validation"), self.settings.eager)
-            started = self.learner.state.progress.best_epoch == 0
-            told = "linear: no step made the held-out answers better, so the answer is that of the linear start alone"
-            return [told] if notes and started else notes
-        if isinstance(self.network, RecurrentForecaster) and self.network.linear is not None:
-            assert isinstance(self.evaluator, PredictionEvaluator)
-            return choose_share(self.network, self.evaluator.forward, self.problem.examples("validation"))
-        return []
+        return choose_after(self.network, self.problem, self.evaluator, self.learner.state.progress.best_epoch)
 
     def _start_fold(self, problem: DataModule) -> TrainingSession:
         """The same training on a fold; it has no folder and writes nothing."""
