@@ -253,6 +253,10 @@ def _say_notes(training: session.TrainingSession) -> None:
     notes = shown_notes(problem.notes)
     if smoothing:
         notes.append(f"training loss: with label smoothing {smoothing:g}, so it ends above the validation loss")
+    if training.network.starts_fitted:
+        notes.append(
+            "linear: training begins with linear models; an epoch has a * where it is better than all before, them included"
+        )
     if training.is_cross_validated:
         notes.append(fold_note(sum(len(problem.examples(split)) for split in SPLITS)))
     notes.append(f"{'tokens' if isinstance(problem.train, TokenSequence) else 'examples'}: {sizes}")
