@@ -144,8 +144,9 @@ def bagged(inputs: ImageSpec | TableSpec, outputs: int, task: str, config: Confi
         layers += [StackedLinear(networks, size, hidden), ACTIVATIONS[config.activation]()]
         layers += [nn.Dropout(config.dropout)] if config.dropout else []
         size = hidden
-    layers.append(StackedLinear(networks, size, outputs, zero=config.linear_start))
-    line = LinearStart(inputs, outputs, networks) if config.linear_start else None
+    begins = config.linear_start and bool(inputs.numbers or inputs.categories)  # text alone has no linear model
+    layers.append(StackedLinear(networks, size, outputs, zero=begins))
+    line = LinearStart(inputs, outputs, networks) if begins else None
     network = BaggedMLP(task, folds, config.members, nn.ModuleDict(embeddings), nn.Sequential(*layers), line)
     network.label_smoothing = config.label_smoothing
     return network

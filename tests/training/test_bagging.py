@@ -248,3 +248,17 @@ def test_one_fold_is_a_line_and_a_network_judged_on_the_validation_part(people, 
     straight = line.numbers.array[0, -1].any()  # the other way to scale the skewed column was better
     assert straight or min(apart) < 1e-3
     assert training.finish().metrics.n == len(training.problem.test)
+
+
+@pytest.mark.parametrize("case", ["text alone", "classes rarer than folds", "fewer groups than folds"])
+def test_tables_that_folds_fit_badly_are_trained(tmp_path, case):
+    text = " ".join(["good", "poor", "fine", "bad", "slow", "quick", "loud", "calm"])
+    rows = [(f"{text[i % 9 :]} {i} word", i // 4 % 50, "abc"[i % 3], i * 37 % 100 / 10) for i in range(200)]
+    column, target, options = {"text alone": (0, 2, {}), "classes rarer than folds": (3, 1, {"task": "classification"}),
+                               "fewer groups than folds": (3, 2, {"group": "g"})}[case]  # fmt: skip
+    path = tmp_path / "t.csv"
+    path.write_text("x,g,y\n" + "".join(f"{row[column]},{'pqr'[i % 3]},{row[target]}\n" for i, row in enumerate(rows)))
+    problem = load_problem(str(path), target="y", **({"drop": ["g"]} | options if "group" not in options else options))
+    training = session.start(problem, "mlp", {**QUICK, "bag_folds": 5}, tmp_path / "run")
+    list(training.events())
+    assert training.finish().metrics.n == len(problem.test)

@@ -51,7 +51,11 @@ def bag_folds(folds: int, strata: np.ndarray, task: str, seed: int, units: np.nd
     for number, held in enumerate(split_rows(own, "classification", seed, [1 / folds] * folds, units)):
         found[held] = number
     _, which, counts = np.unique(own, return_inverse=True, return_counts=True)
-    found[counts[which] < folds] = -1
+    rare = counts[which] < folds
+    if units is not None:
+        rare = np.isin(units, units[rare])  # a unit stays whole
+    if 2 * rare.sum() <= len(rare):  # where most rows are of rare classes, they are judged as all others
+        found[rare] = -1
     return found
 
 

@@ -142,12 +142,15 @@ class Bag:
 
         Where rows are in order of time, or one fold is asked for, that fold is the validation part.
         """
-        if self.in_order or folds == 1:
+        units = (
+            len(rows[0]) + len(rows[1]) if self.units is None else len(np.unique(self.units[np.concatenate(rows[:2])]))
+        )
+        if self.in_order or folds == 1 or units < folds:
             of = [replace(encoded.take(rows[k]), fold=np.full(len(rows[k]), k - 1)) for k in (0, 1)]
             return 1, replace(data, train=of[0], validation=of[1], bagged=None)
         together = np.concatenate(rows[:2])
-        units = None if self.units is None else self.units[together]
-        own = bag_folds(folds, self.strata[together], data.task, self.seed, units)
+        kept = None if self.units is None else self.units[together]
+        own = bag_folds(folds, self.strata[together], data.task, self.seed, kept)
         train, judged = replace(encoded.take(together), fold=own), np.flatnonzero(own >= 0)
         raw = {**data.raw, "train": table.take(together).row, "validation": table.take(together[judged]).row}
         return folds, replace(data, train=train, validation=train.take(judged), raw=raw, bagged=None)
