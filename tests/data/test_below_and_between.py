@@ -229,7 +229,8 @@ def test_the_sheet_that_is_a_table_is_read(tmp_path):
     ("content", "words"),
     [(b"r\x02\x01\x00" + bytes(20), "a Stata file"), (b"q\x02\x01\x00\x0e\x00", "a Stata file"), (b"MATLAB 5.0 MAT-file, x", "MATLAB's data"),
      (bytes(12) + b"\xc2\xea\x81\x60" + bytes(9), "a SAS file"), (b"FEA1\x00\x00", "a Feather file"), (b"CDF\x01\x00\x00", "a NetCDF file"),
-     (gzip.compress(b"X\n\x00\x00\x00\x03"), "R's data")],
+     (gzip.compress(b"X\n\x00\x00\x00\x03", mtime=0), "R's data")],
+    ids=["stata", "stata older", "matlab", "sas", "feather", "netcdf", "r"],
 )  # fmt: skip
 def test_data_of_other_programs_are_named(write, content, words):
     with pytest.raises(DataError, match=f"{words}; expected"):
