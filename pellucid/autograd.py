@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .core.op import aside
+from .core.op import Node, aside
 from .core.tape import backward_pass
 from .core.value import TensorLike
 from .errors import GradientError, format_shape
@@ -48,6 +49,35 @@ def grad(
                 "pass allow_unused=True to get None for it"
             )
     return results
+
+
+@dataclass(frozen=True)
+class TapeStep:
+    """One operation of a backward pass.
+
+    node: what was done forward: `node.op.name`, `node.origin` (the layer's path and the line), `node.inputs`.
+    arriving: dL/dy of its result.      leaving: dL/dx of each input, None where none is needed.
+    """
+
+    node: Node
+    arriving: Tensor
+    leaving: tuple[Tensor | None, ...]
+
+
+def walk(output: Tensor) -> list[TapeStep]:
+    """The backward pass from `output`, one number (), an operation at a time, the last one first.
+
+    Nothing is written: each `.grad` stays, and so does the tape, which may be walked again. Raises GradientError for an
+    `output` that is not on the tape, or not one number.
+    """
+    output.check_on_tape("walk")
+    steps: list[TapeStep] = []
+
+    def visit(node: Node, arriving: Any, leaving: Sequence[Any]) -> None:
+        steps.append(TapeStep(node, aside(arriving), tuple(None if g is None else aside(g) for g in leaving)))
+
+    backward_pass([output], [output.output_gradient(None)], keep=True, visit=visit)
+    return steps
 
 
 def gradcheck(

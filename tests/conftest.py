@@ -33,6 +33,16 @@ def cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session")
+def family_run(tmp_path_factory):
+    """`family_run("cnn")` -> the folder of a small trained run of a family, a name of `family_runs.FAMILIES`."""
+    from family_runs import family_run as trained
+
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return lambda name: trained(folder, name)
+
+
 @pytest.fixture
 def at_once():
     """`at_once(job, threads=8)`, see below."""

@@ -6,13 +6,16 @@ rules stand in `ops/`; this file keeps the order and the sums.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import GradientError, format_shape
 from .op import Hook, Node, aside
 from .origin import origin
 from .value import Value, current_tracer, grad_mode
+
+# Called at each Node with what arrived there, dL/dy, and what leaves it: dL/dx of each input, None where none is needed.
+Visit = Callable[[Node, Value, Sequence[Value | None]], None]
 
 
 def reachable(roots: Sequence[Node], since: int = 0) -> list[Node]:
@@ -35,13 +38,13 @@ def backward_pass(
     create_graph: bool = False,
     inputs: Sequence[Value] | None = None,
     since: int = 0,
+    visit: Visit | None = None,
 ) -> dict[int, tuple[Any, Value]]:
     """Send `grads` (dL/doutput) back from `outputs`; give `{id: (value, dL/dvalue)}` for the leaves reached.
 
-    keep: keep the tape for another pass; otherwise each Node is emptied as soon as it has been used.
-    create_graph: record the pass itself, so that its results can be differentiated again.
+    keep: keep the tape for another pass, else each Node is emptied once used. create_graph: record the pass itself, for a next one.
     inputs: give dL/dvalue of these values alone, leaves or not; nothing is computed, and no hook called, elsewhere.
-    since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later pass.
+    since: end at Nodes older than this number, as if at leaves, and leave the leaves' hooks to a later pass. visit: see Visit.
     Raises GradientError where the tape is gone or an input has been overwritten since it was read.
     """
     pending: dict[int, Value] = {}  # Node.sequence -> dL/d(its output), the sum of what has come so far
@@ -74,7 +77,7 @@ def backward_pass(
                 g = _run_hooks(node.hooks, g)
                 if (wanted := inner_inputs.get(node.sequence)) is not None:
                     inner_gradients[id(wanted)] = (wanted, g)
-                for parent, parent_g in zip(node.parents, _input_gradients(node, g, on_path), strict=True):
+                for parent, parent_g in zip(node.parents, _input_gradients(node, g, on_path, visit), strict=True):
                     if parent_g is not None:
                         deliver(parent, parent_g)
             finally:
@@ -101,7 +104,7 @@ def _nodes_leading_to(inputs: Sequence[Value], order: Sequence[Node]) -> set[int
     return on_path
 
 
-def _input_gradients(node: Node, g: Value, on_path: set[int] | None) -> Sequence[Value | None]:
+def _input_gradients(node: Node, g: Value, on_path: set[int] | None, visit: Visit | None) -> Sequence[Value | None]:
     """dL/dinput for each input of `node`, None where none is needed. Checks first that what it read is still there."""
     if node.inputs is None:
         raise GradientError(
@@ -118,6 +121,14 @@ def _input_gradients(node: Node, g: Value, on_path: set[int] | None) -> Sequence
                 f"{value.written_at} before backward(); its gradient needs the old numbers, so call backward() first, "
                 "or write to a clone()"
             )
+    leaving = _needed_gradients(node, g, on_path)
+    if visit is not None:
+        visit(node, g, leaving)
+    return leaving
+
+
+def _needed_gradients(node: Node, g: Value, on_path: set[int] | None) -> Sequence[Value | None]:
+    """The gradients of the inputs of `node` that lie on the path, by its operation's rule."""
     if on_path is None:
         return node.op.backward(node, g)
     parents = node.parents

@@ -1,7 +1,25 @@
-"""Inspection of networks: layers, parameters, attention maps, filters; nothing here trains (floor 6)."""
+"""Inspection of networks: what they read, hold and say; nothing here trains (floor 6)."""
 
 from .attention import attention_maps
+from .cache import Cache, patched, run_with_cache
+from .entries import Entries, entries
 from .filters import first_filters
+from .question import Question
 from .summary import Row, Summary, summary
+from .undisturbed import restored, undisturbed
 
-__all__ = ["Row", "Summary", "attention_maps", "first_filters", "summary"]
+__all__ = [
+    "Cache",
+    "Entries",
+    "Question",
+    "Row",
+    "Summary",
+    "attention_maps",
+    "entries",
+    "first_filters",
+    "patched",
+    "restored",
+    "run_with_cache",
+    "summary",
+    "undisturbed",
+]

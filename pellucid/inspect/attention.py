@@ -15,7 +15,7 @@ from ..errors import OptionError
 from ..functional.attention import attention_watcher
 from ..nn import Module
 from ..tensor import Tensor
-from .summary import undisturbed
+from .undisturbed import undisturbed
 
 
 @dataclass(frozen=True)

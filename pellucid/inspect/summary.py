@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from ..creation import zeros
 from ..errors import OptionError, format_shape
-from ..grad_mode import no_grad
 from ..nn import Module
-from ..random import fork_rng
 from ..tensor import Tensor
+from .undisturbed import undisturbed
 
 Shape = tuple[int, ...]
 
@@ -96,19 +94,6 @@ def summary(
         for hook in hooks:
             hook.remove()
     return _collect(model, outputs, True)
-
-
-@contextmanager
-def undisturbed(model: Module) -> Iterator[None]:
-    """Eval mode, off the tape; at the end each layer's mode and the random numbers are what they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with no_grad(), fork_rng():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _is_shape(value: object) -> TypeGuard[Sequence[int]]:

@@ -35,6 +35,15 @@ from .heads.prediction import NUMERIC, PredictionModel
 LEAST = 1e-30  # of a probability whose logarithm is taken; float32 has smaller ones
 
 
+class CategoryTerms(nn.Module):
+    """The terms of a linear model for categories: a table (rows, K), indices (M, B, C) -> (M, B, C, K)."""
+
+    looks_up = True  # see `inspect/entries.py`
+
+    def forward(self, indices: Tensor, table: Tensor) -> Tensor:
+        return take(table, indices)
+
+
 class LinearStart(nn.Module):
     """Linear models of the networks' folds, fitted beforehand and not trained: arrays -> (M, B, K), logits or predictions.
 
@@ -55,6 +64,7 @@ class LinearStart(nn.Module):
         self.register_buffer("categories", zeros(networks * sum(inputs.categories), outputs))
         self.register_buffer("first", tensor(first_rows(inputs.categories, (networks,))))  # (M, 1, C)
         self.register_buffer("bias", zeros(networks, outputs))
+        self.terms = CategoryTerms()
 
     def forward(self, arrays: Mapping[str, Tensor]) -> Tensor:
         y = self.bias.unsqueeze(1)  # (M, 1, K)
@@ -64,7 +74,7 @@ class LinearStart(nn.Module):
             y = y + arrays[name] @ self.numbers[:, at : at + width]
             at += width
         if self.cardinalities:
-            y = y + take(self.categories, arrays["categories"] + self.first).sum(2)
+            y = y + self.terms(arrays["categories"] + self.first, self.categories).sum(2)
         return y
 
 

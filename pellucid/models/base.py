@@ -70,6 +70,15 @@ class Model(nn.Module):
         """Optimization phases of one training step, in order; more than one only for adversarial training."""
         return [Phase("", self, self.training_step)]
 
+    def answer(self, *inputs: Tensor) -> Tensor:
+        """What views explain, (B, K) or (B,), of the arrays that `input_names` names: by default the output."""
+        output: Tensor = self(*inputs)
+        return output
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """How wrong an `answer` is, (B,)."""
+        raise NotImplementedError(f"{type(self).__name__} does not define losses(output, target)")
+
     def training_step(self, *batch: Tensor) -> StepOutput:
         """Of a training batch: "loss" (), the number to minimize, and others to log, all means over the batch."""
         raise NotImplementedError(f"{type(self).__name__} does not define training_step(*batch)")

@@ -201,6 +201,17 @@ class Diffusion(ImageGenerator):
         column = lambda values: values.reshape(-1, 1, 1, 1)
         return x * column(c_skip) + self.unet(x * column(c_in), c_noise, classes) * column(c_out)
 
+    def answer(self, *inputs: Tensor) -> Tensor:
+        """(B,): how badly D restores images of these classes from noise of the median level, always the same noise."""
+        image, classes = inputs
+        noise = self.eval_noise[EVAL_LEVELS // 2].expand(len(classes))
+        normal = self.fixed_noise[:1].expand(len(classes), *self.scaling.shape)
+        return self._losses(image, noise, normal, self._condition(classes))
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """`answer` is a loss itself."""
+        return output
+
     def _losses(self, image: Tensor, noise: Tensor, normal: Tensor, classes: Tensor) -> Tensor:
         """(B,): the weighted squared error of D, mean over pixels; about 1 at each noise level before training."""
         clean = self.scaling.normalize(image)

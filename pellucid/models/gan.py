@@ -120,10 +120,12 @@ class Critic(nn.Module):
             h, w = -(-h // 2), -(-w // 2)
         self.scores = nn.utils.spectral_norm(nn.Linear(sizes[-1] * (h * w + 1), 1 + classes))
 
-    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, x: Tensor, classes: Tensor, alone: bool = False) -> Tensor:
+        """alone: score each image as if it were a batch of its own, over which nothing deviates."""
         for downsample in self.downsamples:
             x = F.leaky_relu(downsample(x), 0.2)
-        batch_std = (x.var(0, unbiased=False) + 1e-6).sqrt().mean((1, 2)).expand(x.shape[0], -1)  # (B, C), equal rows
+        variance = (x * 0).sum(0) if alone else x.var(0, unbiased=False)
+        batch_std = (variance + 1e-6).sqrt().mean((1, 2)).expand(x.shape[0], -1)  # (B, C), equal rows
         scores = self.scores(cat([x.flatten(1), batch_std * BATCH_STD_WEIGHT], 1))  # (B, 1 + K)
         return scores[:, 0] + scores[:, 1:].gather(1, classes.unsqueeze(1)).squeeze(1)
 
@@ -154,6 +156,15 @@ class GAN(ImageGenerator):
     def _condition(self, classes: Tensor) -> Tensor:
         """`classes` (B,), or zeros where the network is not conditional."""
         return classes if self.conditional else classes * 0
+
+    def answer(self, *inputs: Tensor) -> Tensor:
+        """The critic's score (B,) of images (B, ...) of classes (B,), each alone: above 0 where it takes them for real."""
+        image, classes = inputs
+        return self.critic(self.scaling.normalize(image), self._condition(classes), alone=True)
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """The critic's loss (B,) of scores of real images."""
+        return F.relu(1 - output) if self.config.loss == "hinge" else F.softplus(-output)
 
     def phases(self) -> list[Phase]:
         return [

@@ -16,7 +16,10 @@ from ..base import Model
 
 
 class ImageGenerator(Model):
-    """Samples images like the training images. A batch is (images, classes (B,)), images as the preprocessor encodes them."""
+    """Samples images like the training images. A batch is (images, classes (B,)), images as the preprocessor encodes them.
+
+    `answer` takes the classes too: it says how well an image fits its class.
+    """
 
     input_names = ("image",)
     classes: int

@@ -38,6 +38,14 @@ class LanguageModel(Model):
     def eval_context_length(self) -> int:
         return self.context_length
 
+    def answer(self, *inputs: Tensor) -> Tensor:
+        """The log-probability (B, V) of each token to come after `tokens` (B, T)."""
+        return self(*inputs)[:, -1].log_softmax(-1)
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Negative log-likelihood of the next tokens `target` (B,), in nats."""
+        return F.nll_loss(output, target, reduction="none")
+
     def training_step(self, *batch: Tensor) -> StepOutput:
         tokens, target = batch
         logits = self(tokens)
