@@ -29,6 +29,7 @@ COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same n
     "tune": "Search for better settings of a network, and train with the best.",
     "evaluate": "Score a trained network on its test data, or on other data.",
     "predict": "Predict with a trained network: new rows, images, a series or a text.",
+    "explain": "Show why a trained network gave one answer.",
     "sample": "Generate text or images with a trained network.",
     "summary": "Show the layers, shapes and parameters of a trained network.",
     "runs": "List the runs under runs/ with their scores.",

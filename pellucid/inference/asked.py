@@ -15,6 +15,7 @@ import numpy as np
 from ..data.loader import IGNORE_INDEX
 from ..data.problem import DataModule, Examples, Inputs, Parts, TokenSequence
 from ..errors import DataError, OptionError
+from ..evaluation.evaluator import scoring_of
 from ..inspect.question import Question, said, score
 from ..inspect.undisturbed import undisturbed
 from ..models.base import Model
@@ -186,9 +187,25 @@ class RunExamples:
         columns = self.preprocessor.column_parts()
         return Asked(self.run, question, name, raw, self.classes, columns, part, None if part is None else i + 1)
 
+    def said(self, output: np.ndarray) -> np.ndarray:
+        """The class index (N,) that is named for probabilities (N, K); of several labels whether each is, (N, L)."""
+        return scoring_of(self.run.config, self.preprocessor).said(output)
+
+    def judged(self, most: int) -> Examples:
+        """Rows whose answers tell how good the network is: validation rows, of a bagged network each with its fold."""
+        data, folds = self.data, getattr(self.run.config.network, "bag_folds", 0)
+        if folds > 1 and data.bagged is not None:
+            data = data.bagged(folds)[1]
+        return _some(data.examples("validation"), most)
+
     def part(self, name: str, most: int | None = None) -> Examples:
         """The encoded examples of a part, of many the first `most` evenly spread. Raises DataError for running text."""
         examples = self.data.examples(name)
-        if most is None or len(examples) <= most:
-            return examples
-        return examples.take(np.unique(np.linspace(0, len(examples) - 1, most).round().astype(np.int64)))
+        return examples if most is None else _some(examples, most)
+
+
+def _some(examples: Examples, most: int) -> Examples:
+    """At most `most` of them, evenly spread."""
+    if len(examples) <= most:
+        return examples
+    return examples.take(np.unique(np.linspace(0, len(examples) - 1, most).round().astype(np.int64)))
