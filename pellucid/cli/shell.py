@@ -23,18 +23,33 @@ import click
 from ..errors import NonFiniteError, PellucidError, suggestion
 from ..runs.renamed import new_name
 
-COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same name and is imported on demand
-    "train": "Train a network on a data set, a table or a folder.",
-    "doctor": "Show what is in your data, and what would mislead, before training.",
-    "tune": "Search for better settings of a network, and train with the best.",
-    "evaluate": "Score a trained network on its test data, or on other data.",
-    "predict": "Predict with a trained network: new rows, images, a series or a text.",
-    "explain": "Show why a trained network gave one answer.",
-    "sample": "Generate text or images with a trained network.",
-    "summary": "Show the layers, shapes and parameters of a trained network.",
-    "runs": "List the runs under runs/ with their scores.",
-    "datasets": "List the data sets known by name.",
+# The question that a command answers -> name -> its line in `pellucid --help`. Its module has the same name and is imported on
+# demand.
+QUESTIONS = {
+    "What is in my data?": {
+        "doctor": "What is in your data, and what would mislead.",
+        "datasets": "List the data sets known by name.",
+    },
+    "How do I train a network?": {
+        "train": "Train a network on a data set, a table or a folder.",
+        "tune": "Search for better settings, and train with the best.",
+    },
+    "How good is it?": {
+        "evaluate": "Score a network on its test data, or on other data.",
+        "runs": "List the runs under runs/ with their scores.",
+    },
+    "What does it answer?": {
+        "predict": "Predict for new rows, images, a series or a text.",
+        "sample": "Generate text or images.",
+    },
+    "Why did it say so?": {
+        "explain": "What mattered for one answer, and what would turn it.",
+    },
+    "What is inside?": {
+        "summary": "The layers, shapes and parameters of a network.",
+    },
 }
+COMMANDS = {name: line for own in QUESTIONS.values() for name, line in own.items()}
 
 
 class Stopped(Exception):
@@ -54,8 +69,12 @@ class Shell(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):  # without importing any of them
-            formatter.write_dl(list(COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for question, commands in QUESTIONS.items():  # without importing any of them
+            formatter.write_paragraph()
+            formatter.write(f"{question}\n")
+            with formatter.indentation():
+                formatter.write_dl([(name.ljust(width), line) for name, line in commands.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
         if args and args[0] not in COMMANDS:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..data.base import OptionValue, PredictionForm
+from ..data.base import OptionValue
 from ..data.datasets import find
 from ..data.description import sorted_notes
 from ..data.description_text import shell_word
@@ -373,7 +373,7 @@ def closing_lines(training: session.TrainingSession, result: session.Result) -> 
         *lines,
         f"run     {run.folder}",
         f"report  {run.report}",
-        f"next    {next_command(training)}",
+        f"next    {next_command(training, result)}",
     ]
 
 
@@ -384,20 +384,12 @@ def _beside(metrics: Metrics, baselines: dict[str, Metrics]) -> str:
     return f", {compare_with_baselines(metrics, baselines).relation} {baseline_words(baselines)}"
 
 
-def next_command(training: session.TrainingSession) -> str:
-    """The command to try next on the new run."""
-    run, problem = shell_word(training.run.name), training.problem
-    if isinstance(training.network, LanguageModel | ImageGenerator):
+def next_command(training: session.TrainingSession, result: session.Result) -> str:
+    """The command to try next on the new run: why it answered as it did where it was farthest from right."""
+    run = shell_word(training.run.name)
+    if isinstance(training.network, LanguageModel | ImageGenerator) or result.worst is None:
         return f"pellucid sample {run}"
-    known = getattr(problem.preprocessor, "known_names", [])
-    if known:  # of the steps to come, which the data of training do not tell
-        return f"pellucid predict {run} DATA, with rows to come that say {', '.join(known)}"
-    options = {
-        PredictionForm.ROWS: "--out predictions.csv",
-        PredictionForm.FORECAST: "--horizon 7",
-        PredictionForm.FILES: "--preview",
-    }
-    return f"pellucid predict {run} {shell_word(str(problem.source['spec']))} {options[kind_named(problem.kind).prediction]}"
+    return f"pellucid explain {run} --example {result.worst}"
 
 
 def _as_json(training: session.TrainingSession, result: session.Result) -> dict[str, Json]:

@@ -56,6 +56,17 @@ class TestPredictions:
     files: Sequence[str] = ()
     said: np.ndarray | None = None
 
+    def worst(self) -> int | None:
+        """The example whose answer is farthest from right: the surest wrong class, the largest error; None without examples."""
+        if not len(self.target):
+            return None
+        if self.classes is None:
+            middle = self.output if self.output.ndim == 1 else self.output[:, 1]
+            return int(np.abs(middle - self.target).argmax())
+        if self.target.ndim == 2:
+            return int(np.abs(self.output - self.target).max(1).argmax())
+        return int(self.output[np.arange(len(self.target)), self.target].argmin())
+
 
 @dataclass(frozen=True)
 class EvaluationResult:

@@ -78,6 +78,7 @@ class Result:
     folds: the scores over folds, of a table too small for one split.
     ensemble: of several networks, how far they differ on the validation part.
     importances: how much each column mattered for the first score, of data that have columns.
+    worst: the number, from 1, of the test example that was answered worst; None of a network that does not answer.
     """
 
     metrics: Metrics
@@ -89,6 +90,12 @@ class Result:
     folds: FoldScores | None = None
     ensemble: EnsembleScores | None = None
     importances: Importances | None = None
+    worst: int | None = None
+
+
+def _from_one(row: int | None) -> int | None:
+    """A row as people count."""
+    return None if row is None else row + 1
 
 
 class TrainingSession:
@@ -214,6 +221,7 @@ class TrainingSession:
             notes,
             folds,
             importances=importances,
+            worst=None if evaluation.predictions is None else _from_one(evaluation.predictions.worst()),
         )
         with self.learner.state.drawing():
             self._report(result, evaluation)

@@ -55,7 +55,7 @@ def train(run, *words):
 def test_a_folder_end_to_end(run, folder, here):
     result = train(run, "tints")
     assert re.match(
-        r"test    \d+\.\d% \(\d+ of \d+, .*\n(.*\n)*next    pellucid predict tints-mlp-1 tints --preview", result.stdout
+        r"test    \d+\.\d% \(\d+ of \d+, .*\n(.*\n)*next    pellucid explain tints-mlp-1 --example", result.stdout
     )
     report = (here / "runs/tints-mlp-1/report.html").read_text()
     drawn = re.findall(r'src="data:image/png;base64,([^"]*)"', report)

@@ -27,7 +27,7 @@ def folder(here):
 
 def test_a_folder_of_sounds_end_to_end(run, folder, here):
     result = run("train", "sounds/", "--epochs", 8, "--quiet")
-    assert "next    pellucid predict sounds-cnn-1 sounds/ --preview" in result.stdout
+    assert "next    pellucid explain sounds-cnn-1 --example" in result.stdout
     config = json.loads((here / "runs/sounds-cnn-1/config.json").read_text())
     assert (config["kind"], config["family"]) == ("audio", "cnn")
     assert runs.find_run("last").preprocessor().input_spec().size == (1, 64, 56)
