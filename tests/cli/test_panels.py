@@ -62,7 +62,7 @@ def test_columns_known_ahead_are_asked_for_by_predict(run, here, sales):
     result = run("train", sales, "--target", "sold", "--time-column", "day", "--known", "promo", *QUICK)
     assert "known: promo of the step to be predicted; predict needs rows with them and no sold" in result.stderr
     assert "name follows from the weekday of day" in result.stderr
-    assert result.stdout.splitlines()[-1].endswith("with rows to come that say promo")
+    assert "next    pellucid explain sales-lstm-1 --example " in result.stdout
     refused = run("predict", "last", sales, code=2).stderr
     assert (
         "no row to come; expected 1, with day and promo filled in and sold empty" in refused
