@@ -21,6 +21,7 @@ from .result import Check, Result, Table
 MOST_COLUMNS = 3  # that are changed together
 MOST_VALUES = 48  # of a column that are tried at once, spread from the nearest to the farthest
 BEAM = 12  # changes of fewer columns that another is added to
+MOST_ADDED = 24  # columns that are tried as the second and the third
 BATCH = 2048  # rows answered at once
 
 Answers = Callable[[Inputs], np.ndarray]  # inputs (S, ...) -> (S, K) or (S,)
@@ -141,27 +142,35 @@ class _Search:
         """The row (1, ...) with `changes` made."""
         row = {name: np.array(array) for name, array in self.row.items()}
         for change in changes:
-            for name, axis, place in self.columns[change.column]:
-                where = (slice(None),) * axis + (place,)
-                row[name][where] = np.asarray(self.known[name][change.donor : change.donor + 1])[where]
+            self._write(row, change.column, [change.donor])
         return row
 
     def answered(self, starts: Sequence[tuple[Change, ...]], options: Mapping[str, Sequence[Change]]) -> list[_Tried]:
         """Every start with one more column changed, to each of its values."""
-        wanted = [
-            (*start, change)
-            for start in starts
-            for name, values in options.items()
-            if name not in {done.column for done in start}
-            for change in values
-        ]
-        gains: list[float] = []
-        for i in range(0, len(wanted), BATCH):
-            rows = [self.changed(changes) for changes in wanted[i : i + BATCH]]
-            batch = {name: np.concatenate([row[name] for row in rows]) for name in self.row}
-            gains += self.gain(np.asarray(self.answers(batch))).tolist()
+        wanted: list[tuple[Change, ...]] = []
+        blocks: list[Inputs] = []
+        for start in starts:
+            begun, taken = self.changed(start), {change.column for change in start}
+            for name, values in options.items():
+                if name in taken or not values:
+                    continue
+                block = {key: np.repeat(array, len(values), axis=0) for key, array in begun.items()}
+                self._write(block, name, [change.donor for change in values])
+                blocks.append(block)
+                wanted += [(*start, change) for change in values]
+        if not wanted:
+            return []
+        rows = {key: np.concatenate([block[key] for block in blocks]) for key in self.row}
+        batches = [{key: array[i : i + BATCH] for key, array in rows.items()} for i in range(0, len(wanted), BATCH)]
+        gains = np.concatenate([self.gain(np.asarray(self.answers(batch))) for batch in batches])
         self.tried += len(wanted)
-        return [_Tried(changes, gain) for changes, gain in zip(wanted, gains, strict=True)]
+        return [_Tried(changes, float(gain)) for changes, gain in zip(wanted, gains, strict=True)]
+
+    def _write(self, rows: Inputs, column: str, donors: Sequence[int]) -> None:
+        """Give rows (V, ...) the values of a column that the rows `donors` (V,) have."""
+        for name, axis, place in self.columns[column]:
+            where = (slice(None),) * axis + (place,)
+            rows[name][where] = np.asarray(self.known[name])[donors][where]
 
 
 def _least(search: _Search, values: Mapping[str, Sequence[Change]]) -> tuple[Change, ...]:
@@ -171,7 +180,8 @@ def _least(search: _Search, values: Mapping[str, Sequence[Change]]) -> tuple[Cha
     for _ in range(MOST_COLUMNS - 1):
         if any(one.gain > 0 for one in tried):
             break
-        tried = search.answered([one.changes for one in _varied(tried)], spread)
+        moving = _most_moving(tried)
+        tried = search.answered([one.changes for one in _varied(tried)], {name: spread[name] for name in moving})
     turned = [one for one in tried if one.gain > 0]
     if not turned:
         return ()
@@ -183,6 +193,15 @@ def _least(search: _Search, values: Mapping[str, Sequence[Change]]) -> tuple[Cha
         again = [one for one in search.answered([others], {change.column: nearer}) if one.gain > 0]
         least = min([least, *again], key=lambda one: one.distance)
     return least.changes
+
+
+def _most_moving(tried: Sequence[_Tried]) -> list[str]:
+    """The MOST_ADDED columns whose change, made last, came nearest to turning the answer."""
+    best: dict[str, float] = {}
+    for one in tried:
+        name = one.changes[-1].column
+        best[name] = max(best.get(name, one.gain), one.gain)
+    return sorted(best, key=lambda name: -best[name])[:MOST_ADDED]
 
 
 def _varied(tried: Sequence[_Tried]) -> list[_Tried]:
