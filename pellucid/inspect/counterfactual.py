@@ -9,6 +9,7 @@ Shapes: N known rows, V values of a column, S rows tried at once, K outputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -173,9 +174,9 @@ class _Search:
             rows[name][where] = np.asarray(self.known[name])[donors][where]
 
 
-def _least(search: _Search, values: Mapping[str, Sequence[Change]]) -> tuple[Change, ...]:
+def _least(search: _Search, values: Mapping[str, _Values]) -> tuple[Change, ...]:
     """The nearest changes of as few columns as turn the answer; none where nothing does."""
-    spread = {name: _spread(own) for name, own in values.items()}
+    spread = {name: own.spread() for name, own in values.items()}
     tried = search.answered([()], spread)
     for _ in range(MOST_COLUMNS - 1):
         if any(one.gain > 0 for one in tried):
@@ -189,7 +190,7 @@ def _least(search: _Search, values: Mapping[str, Sequence[Change]]) -> tuple[Cha
     for change in least.changes:  # all values that are nearer, where a few were tried
         others = tuple(other for other in least.changes if other.column != change.column)
         now = next(one for one in least.changes if one.column == change.column)
-        nearer = _spread([value for value in values[change.column] if value.distance < now.distance])
+        nearer = values[change.column].spread(now.distance)
         again = [one for one in search.answered([others], {change.column: nearer}) if one.gain > 0]
         least = min([least, *again], key=lambda one: one.distance)
     return least.changes
@@ -218,23 +219,36 @@ def _varied(tried: Sequence[_Tried]) -> list[_Tried]:
     return kept
 
 
-def _values(name: str, row: Inputs, parts: Parts, known: Inputs) -> list[Change]:
-    """The different values that a column has in other rows and not in this one, the nearest first."""
+@dataclass(frozen=True)
+class _Values:
+    """The V different values that a column has in other rows and not in this one, the nearest first: donors (V,), distances (V,)."""
+
+    column: str
+    donors: np.ndarray
+    distances: np.ndarray
+
+    def spread(self, below: float = math.inf) -> list[Change]:
+        """At most MOST_VALUES of those nearer than `below`, from the first to the last."""
+        count = int(np.searchsorted(self.distances, below))
+        if not count:
+            return []
+        kept = np.unique(np.linspace(0, count - 1, min(count, MOST_VALUES)).round().astype(int))
+        return [Change(self.column, int(self.donors[i]), float(self.distances[i])) for i in kept]
+
+
+def _values(column: str, row: Inputs, parts: Parts, known: Inputs) -> _Values:
     own, others = (_flat(arrays, parts) for arrays in (row, known))
-    different, first = np.unique(others, axis=0, return_index=True)
+    if others.shape[1] == 1:  # sorts numbers, not rows
+        different, first = np.unique(others[:, 0], return_index=True)
+        different = different[:, None]
+    else:
+        different, first = np.unique(others, axis=0, return_index=True)
     gap = np.abs(different - own)
-    whole = all(row[of].dtype.kind in "iu" for of, _, _ in parts)
+    whole = all(row[name].dtype.kind in "iu" for name, _, _ in parts)
     distance = (gap > 0).any(1).astype(float) if whole else gap.max(1)
-    order = [i for i in np.argsort(distance, kind="stable") if distance[i] > 0]
-    return [Change(name, int(first[i]), float(distance[i])) for i in order]
-
-
-def _spread(values: Sequence[Change]) -> list[Change]:
-    """At most MOST_VALUES of them, from the first to the last."""
-    if not values:
-        return []
-    kept = np.unique(np.linspace(0, len(values) - 1, min(len(values), MOST_VALUES)).round().astype(int))
-    return [values[i] for i in kept]
+    order = np.argsort(distance, kind="stable")
+    order = order[distance[order] > 0]
+    return _Values(column, first[order], distance[order])
 
 
 def _flat(arrays: Inputs, parts: Parts) -> np.ndarray:
