@@ -57,9 +57,7 @@ class Dataset:
     strip_label: str | None = None
     line_by_line: bool = False  # whether each line of a text is an example
     last: float = 0.0  # share at the end of a text that is validation and test at once, as is usual for it
-    generated: bool = (
-        False  # whether its one file is made on this machine, by the function of its name in `generated.py`
-    )
+    generated: bool = False  # whether its file is made on this machine, by the function of its name in `generated.py`
 
     @property
     def size(self) -> int:

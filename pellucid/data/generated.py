@@ -34,12 +34,14 @@ def xor() -> bytes:
 
 def moons() -> bytes:
     """Two half circles, each reaching into the other."""
-    return table(*make_moons(ROWS, noise=0.15, random_state=0), ("upper", "lower"))
+    points, classes = make_moons(ROWS, noise=0.15, random_state=0)
+    return table(points, classes, ("upper", "lower"))
 
 
 def circles() -> bytes:
     """A circle inside a circle of twice its radius."""
-    return table(*make_circles(ROWS, noise=0.1, factor=0.5, random_state=0), ("outer", "inner"))
+    points, classes = make_circles(ROWS, noise=0.1, factor=0.5, random_state=0)
+    return table(points, classes, ("outer", "inner"))
 
 
 def spiral() -> bytes:
