@@ -11,7 +11,7 @@ OPTIMIZERS = {
     "sgd": lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
     "adam": lambda p: optim.Adam(p, lr=0.1),
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.1),
-    "muon": lambda p: optim.Muon([w for w in p if w.dim() == 2], lr=0.1),
+    "muon": lambda p: optim.Muon([w for w in p if w.dim() == 2], lr=0.1, weight_decay=0.0),
 }
 
 
