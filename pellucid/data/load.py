@@ -31,7 +31,8 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     """
     kind, source = find_source(spec, seed=seed, path=path, **options)
     data = kind.load(source)
-    data.notes += _shadowed(source)
+    for note in _shadowed(source):
+        data.notes.append(note)
     return data
 
 
@@ -44,7 +45,8 @@ def describe_source(spec: str, *, seed: int = 0, **options: OptionValue) -> Desc
     """
     kind, source = find_source(spec, seed=seed, **options)
     found = kind.describe(source)
-    return replace(found, notes=tuple(sorted_notes([*found.notes, *_shadowed(source)])))
+    shadowed = _shadowed(source)
+    return replace(found, notes=tuple(sorted_notes([*found.notes, *shadowed]))) if shadowed else found
 
 
 def find_source(
