@@ -76,6 +76,7 @@ LAZY = {
         "pellucid.compiler.backends.cpu.profile",
     ): "only for looking; it imports this file",
     ("data/__init__.py", "pellucid.data.frames"): "duckdb and narwhals; most programs bring batches of their own",
+    ("data/datasets.py", "pellucid.data.generated"): "scikit-learn; most data sets are files",
     ("data/text/tokenize.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",

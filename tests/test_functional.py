@@ -51,6 +51,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[np.ndarray], 
     "softplus": (lambda x: F.softplus(x, 2.0, 1e9), lambda x: np.logaddexp(0, 2 * x) / 2),
     "logsigmoid": (F.logsigmoid, special.log_expit),
     "hardtanh": (F.hardtanh, lambda x: np.clip(x, -1, 1)),
+    "step": (F.step, lambda x: np.where(np.isnan(x), x, np.heaviside(x, 0))),
     "softmax": (lambda x: F.softmax(x, -1), lambda x: special.softmax(x, axis=-1)),
     "log_softmax": (lambda x: F.log_softmax(x, 0), lambda x: special.log_softmax(x, axis=0)),
 }

@@ -71,7 +71,7 @@ OTHER_RUNS = ("init_from", "feature_network")  # options that name a run
 MOST_NOTES = 8  # on the terminal; the report has all
 # What may make a score untrue, or a reading doubtful: told even with --quiet.
 WARNINGS = ("leak", "labels", "rows", "file", "numbers: not clear", "numbers: gaps", "numbers: limits", "numbers: leading zeros",
-            "numbers: written otherwise", "dates: not clear", "dates: the target", "columns: units mixed", "target: written otherwise")  # fmt: skip
+            "numbers: written otherwise", "dates: not clear", "dates: the target", "columns: units mixed", "target: written otherwise", "activation")  # fmt: skip
 WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "as_json"}
 
 

@@ -1,7 +1,8 @@
 """The data sets known by name: descriptions, download addresses, and their files on this machine (floor 4).
 
 A file is looked for in `PELLUCID_DATA` (a folder laid out like the paths here), then in the cache, then fetched and
-checked by SHA-256. Reading them is left to `load.py`. Digits come with scikit-learn and need no network.
+checked by SHA-256. Reading them is left to `load.py`. Digits come with scikit-learn, and others are made by `generated.py`:
+these need no network.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class Dataset:
     strip_label: str | None = None
     line_by_line: bool = False  # whether each line of a text is an example
     last: float = 0.0  # share at the end of a text that is validation and test at once, as is usual for it
+    generated: bool = False  # whether its file is made on this machine, by the function of its name in `generated.py`
 
     @property
     def size(self) -> int:
@@ -67,7 +69,7 @@ class Dataset:
         """Whether it can be read now, without a network."""
         if self.name == "digits":
             return digits_file() is not None
-        return all(_here(file) is not None for file in self.files)
+        return self.generated or all(_here(file) is not None for file in self.files)
 
 
 _TABLES = "https://raw.githubusercontent.com/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f/"
@@ -80,6 +82,11 @@ def _mnist(name: str, sha256: str, size: int) -> File:
 
 def _table(name: str, sha256: str, size: int) -> File:
     return File(f"tabular/{name}", sha256, size, _TABLES + name)
+
+
+def _points(name: str, about: str, made_by: str, sha256: str, size: int) -> Dataset:
+    return Dataset(name, "table", about, "1,000", "public domain", f"made on this machine, {made_by}",
+                   (File(f"generated/{name}.csv", sha256, size),), ("x1", "x2", "class"), "class", generated=True)  # fmt: skip
 
 
 DATASETS = (
@@ -151,6 +158,14 @@ DATASETS = (
         "https://www.cs.toronto.edu/~kriz/cifar.html",
         (File("images/cifar10-jpeg.tar.gz", "0bfcb68717a0ecb0d51ed61034906a773d48d424d94b766a46d7d1c55702a4d9", 19_432_150),),
     ),
+    _points("xor", "points: four corners, 1 where one of x1, x2 is near 1", "each corner with normal noise of 0.15",
+            "e8ad9a3fe7950310ccdb1f9730a5d752337b6c4de213e3aa7df4b111b45a4ccf", 16_491),
+    _points("moons", "points: two half circles, each inside the other", "by scikit-learn's make_moons",
+            "d73108be082317078519649f1f4c6379bf909c2eb7cb5a400b259f6cb751670d", 20_639),
+    _points("circles", "points: a circle inside a circle", "by scikit-learn's make_circles",
+            "4c8ac2dabad98d2aad0783c4d94bd5fca50a568276725f41348ac5a96d9eeb9d", 20_992),
+    _points("spiral", "points: three arms of a spiral", "each arm two thirds of a turn",
+            "a59edaa3afce94af198eb73def609690b93b9000253eb8807b7d43d803a35d16", 16_998),
 )  # fmt: skip
 
 
@@ -194,7 +209,7 @@ def _here(file: File) -> Path | None:
 
 
 def locate(dataset: Dataset, progress: Progress | None = None) -> dict[str, Path]:
-    """Each file of `dataset` on this machine, by its path in the catalogue; fetched into the cache where need be.
+    """Each file of `dataset` on this machine, by its path in the catalogue; fetched or made in the cache where need be.
 
     Raises DataError, with the address and the place to put the file, where it is neither here nor to be had.
     """
@@ -204,7 +219,43 @@ def locate(dataset: Dataset, progress: Progress | None = None) -> dict[str, Path
             raise DataError("digits: scikit-learn's copy of them is missing; expected digits.csv.gz in its package; "
                             "install scikit-learn again")  # fmt: skip
         return {"digits.csv.gz": path}
+    if dataset.generated:
+        return {file.path: _generate(dataset.name, file) for file in dataset.files}
     return {file.path: _here(file) or _fetch(dataset, file, progress) for file in dataset.files}
+
+
+def _generate(name: str, file: File) -> Path:
+    """The file of a data set that is made; made again where what lies there was changed."""
+    path = _here(file)
+    if path is not None and _hash(path, file.unpacked) == file.sha256:
+        return path
+    from .generated import GENERATORS  # scikit-learn takes a second to import
+
+    goal = cache_folder() / file.path
+    try:
+        with _replacing(goal) as part:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(GENERATORS[name]())
+    except OSError as error:
+        raise _unwritable(goal, error) from None
+    return goal
+
+
+@contextlib.contextmanager
+def _replacing(goal: Path) -> Iterator[Path]:
+    """A path to write to, put in the place of `goal` in one step where no error is raised, and removed otherwise."""
+    part = goal.with_name(goal.name + f".{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield part
+        os.replace(part, goal)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _unwritable(goal: Path, error: OSError) -> DataError:
+    return DataError(f"{goal}: cannot be written ({error.strerror or error}); free some space or set PELLUCID_CACHE to "
+                     "a folder that can be written")  # fmt: skip
 
 
 def _fetch(dataset: Dataset, file: File, progress: Progress | None) -> Path:
@@ -213,24 +264,19 @@ def _fetch(dataset: Dataset, file: File, progress: Progress | None) -> Path:
     if file.url is None:
         raise DataError(f"{dataset.name}: {file.path} is not on this machine and has no address to fetch it from; "
                         f"see {dataset.address} and {remedy}")  # fmt: skip
-    part = goal.with_name(goal.name + f".{os.getpid()}-{threading.get_ident()}.part")
     try:
-        _download(file.url, part, progress)
-        digest = _hash(part, file.unpacked)
-        if digest != file.sha256:
-            raise DataError(f"{dataset.name}: {file.url} gave bytes with SHA-256 {digest[:16]}..., expected {file.sha256[:16]}...; "
-                            f"nothing was kept; try again, or fetch it elsewhere and {remedy}")  # fmt: skip
-        os.replace(part, goal)
+        with _replacing(goal) as part:
+            _download(file.url, part, progress)
+            digest = _hash(part, file.unpacked)
+            if digest != file.sha256:
+                raise DataError(f"{dataset.name}: {file.url} gave bytes with SHA-256 {digest[:16]}..., expected {file.sha256[:16]}...; "
+                                f"nothing was kept; try again, or fetch it elsewhere and {remedy}")  # fmt: skip
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(f"{dataset.name}: not on this machine, and {file.url} cannot be reached ({reason}); "
                         f"fetch the file elsewhere and {remedy}") from None  # fmt: skip
     except OSError as error:
-        raise DataError(f"{goal}: cannot be written ({error.strerror or error}); free some space or set PELLUCID_CACHE to "
-                        "a folder that can be written") from None  # fmt: skip
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        raise _unwritable(goal, error) from None
     return goal
 
 

@@ -7,13 +7,14 @@ notes.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import DataError, OptionError, names_of
 from .base import Content, DataKind, OptionValue, PredictionForm, Source
 from .datasets import find, locate, unknown
-from .description import Description
+from .description import Description, sorted_notes
 from .kinds import KINDS, check_accepted, check_option_names, data_options, recognise
 from .problem import DataModule
 
@@ -29,7 +30,10 @@ def load_problem(spec: str, *, seed: int = 0, path: str | None = None, **options
     Raises DataError or OptionError with the file, line or option, and what to do.
     """
     kind, source = find_source(spec, seed=seed, path=path, **options)
-    return kind.load(source)
+    data = kind.load(source)
+    for note in _shadowed(source):
+        data.notes.append(note)
+    return data
 
 
 def describe_source(spec: str, *, seed: int = 0, **options: OptionValue) -> Description:
@@ -40,7 +44,9 @@ def describe_source(spec: str, *, seed: int = 0, **options: OptionValue) -> Desc
     at all; where they can be read, but not learned from, `Description.refusal` says why.
     """
     kind, source = find_source(spec, seed=seed, **options)
-    return kind.describe(source)
+    found = kind.describe(source)
+    shadowed = _shadowed(source)
+    return replace(found, notes=tuple(sorted_notes([*found.notes, *shadowed]))) if shadowed else found
 
 
 def find_source(
@@ -72,6 +78,15 @@ def find_source(
     source = Source(name, paths, dict(given), {**record, "path": str(place.resolve())})
     check_accepted(given, kind.accepted_options(source), kind, spec)
     return kind, source
+
+
+def _shadowed(source: Source) -> list[str]:
+    """A note where a file or folder is called as the data set known by name that was taken."""
+    path = Path(source.name)
+    if source.dataset is None or not _exists(path):
+        return []
+    what = "folder" if path.is_dir() else "file"
+    return [f"file: {path} is the data set of that name, not the {what} here; write ./{path} for that"]
 
 
 def open_source(spec: str, kind: DataKind, seed: int = 0, read: str | None = None) -> Source:

@@ -15,6 +15,7 @@ from .activations import (
     silu,
     softmax,
     softplus,
+    step,
     tanh,
 )
 from .attention import attention_weights, scaled_dot_product_attention
@@ -95,5 +96,6 @@ __all__ = [
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "step",
     "tanh",
 ]

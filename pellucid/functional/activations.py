@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from ..core.value import DTypeLike
-from ..creation import where
+from ..creation import where, zeros_like
 from ..errors import OptionError
 from ..ops import elementwise
 from ..ops.composite import CustomGradient
@@ -83,6 +83,15 @@ def logsigmoid(x: Tensor) -> Tensor:
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x cut off to [min_val, max_val], in its dtype; the gradient at both bounds is 0, as in PyTorch."""
     return where(x <= min_val, x.in_own_dtype(min_val), where(x >= max_val, x.in_own_dtype(max_val), x))
+
+
+def step(x: Tensor) -> Tensor:
+    """1 where x is positive, else 0 (Heaviside). Its gradient is exactly 0 everywhere, so no weight learns through it."""
+    return _step(x)
+
+
+# A gradient of zeros, not none: the weights below have one that can be looked at, and it says why they stay.
+_step = CustomGradient("step", lambda x: elementwise.relu(elementwise.sign(x)), lambda g, y, x: [zeros_like(g)])
 
 
 def softmax(x: Tensor, dim: int, dtype: DTypeLike | None = None) -> Tensor:

@@ -29,6 +29,7 @@ POSITIONS = ("learned", "rotary")
 NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: F.gelu(x, "tanh"), "gelu": F.gelu, "relu": F.relu, "silu": F.silu,
+    "identity": lambda x: x, "step": F.step,
 }  # fmt: skip
 INITIAL_STD = 0.02  # standard deviation of the initial weights, as in GPT-2
 

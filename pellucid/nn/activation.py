@@ -7,6 +7,7 @@ from typing import Any
 from .. import functional as F
 from ..errors import OptionError
 from ..tensor import Tensor
+from .linear import Identity
 from .module import Module
 
 
@@ -117,6 +118,13 @@ class Tanh(Module):
         return F.tanh(x)
 
 
+class Step(Module):
+    """1 where x is positive, else 0 (Heaviside); its gradient is 0 everywhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.step(x)
+
+
 class Softmax(Module):
     """exp(x) / sum(exp(x)) along `dim`. Not before CrossEntropyLoss, which takes logits."""
 
@@ -147,4 +155,13 @@ class LogSoftmax(Module):
 
 ACTIVATIONS: dict[str, type[Module]] = {  # by the names they have in settings
     "relu": ReLU, "gelu": GELU, "silu": SiLU, "elu": ELU, "leaky_relu": LeakyReLU, "tanh": Tanh, "sigmoid": Sigmoid,
+    "identity": Identity, "step": Step,
 }  # fmt: skip
+
+# What is told of a network, before training, that cannot learn what others can.
+ACTIVATION_NOTES = {
+    "identity": "activation: with identity, linear layers in a row collapse into one, however many there are; "
+    "relu or tanh between them makes the difference",
+    "step": "activation: the gradient of step is zero everywhere: weights that act through it alone, in an mlp all below the "
+    "last layer, never learn; use relu or tanh to see the difference",
+}

@@ -43,6 +43,7 @@ from ..models.ensemble import Ensemble
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..models.heads.prediction import PredictionModel
+from ..nn.activation import ACTIVATION_NOTES
 from ..random import Generator, use_generator
 from ..report.report import ReportData, write_report
 from ..runs import run as runs
@@ -399,6 +400,7 @@ def start(
     settings, network_config = resolve_config(family, values)
     problem, network_config = bag(problem, network_config)
     settings = with_least_steps(settings, len(problem.train))
+    problem.notes += activation_notes(network_config)
     preprocessor = problem.preprocessor
     set_num_threads(settings.num_threads)
     config = RunConfig(
@@ -431,6 +433,12 @@ def start(
             problem.notes.append("split: an ensemble is scored on this one split, not over folds")
         training.begin_member(0)
     return training
+
+
+def activation_notes(network_config: Any) -> list[str]:
+    """What the network's activation keeps it from learning; nothing of most, nor of a family without that option."""
+    note = ACTIVATION_NOTES.get(getattr(network_config, "activation", ""))
+    return [note] if note and getattr(network_config, "hidden_sizes", True) else []
 
 
 def with_head(config: RunConfig, problem: DataModule, network: Model) -> RunConfig:

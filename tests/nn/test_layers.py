@@ -30,6 +30,7 @@ ACTIVATIONS = {
     "Softplus(2.0)": lambda x: np.log1p(np.exp(2 * x)) / 2,
     "Sigmoid()": lambda x: 1 / (1 + np.exp(-x)),
     "Tanh()": np.tanh,
+    "Step()": lambda x: np.where(x > 0, 1.0, 0.0),
     "Softmax(0)": lambda x: softmax(x, 0),
     "Softmax()": lambda x: softmax(x, -1),
     "LogSoftmax(1)": lambda x: np.log(softmax(x.astype(np.float64), 1)),
