@@ -50,7 +50,7 @@ def write_page(run_folder: Path, view: ViewPage, numbers: Json) -> Path:
 
 def result_sections(result: Result, title: str = "The numbers") -> list[Markup]:
     """The tables of a result, then its checks and remarks, as sections of a page."""
-    sections = [section(one.title or title, markup_of(one)) for one in result.tables()]
+    sections = [section(_capital(one.title or title), markup_of(one)) for one in result.tables()]
     lines = [*map(str, result.checks), *result.remarks()]
     if lines:
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
@@ -59,10 +59,15 @@ def result_sections(result: Result, title: str = "The numbers") -> list[Markup]:
 
 
 def markup_of(one: Table) -> Markup:
-    """A table as HTML."""
+    """A table as HTML; its title is for those who cannot see the heading above it."""
     numeric = [
         i
         for i in range(len(one.head))
         if all(row[i] is None or (isinstance(row[i], int | float) and not isinstance(row[i], bool)) for row in one.rows)
     ]
-    return table(one.title, one.head, [[shown(value) for value in row] for row in one.rows], numeric=numeric)
+    rows = [[shown(value) for value in row] for row in one.rows]
+    return table(one.title, one.head, rows, numeric=numeric, style="untitled")
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
