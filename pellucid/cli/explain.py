@@ -6,9 +6,10 @@ import shlex
 
 import click
 
+from ..data.description_text import shell_word
 from ..inference.asked import RunExamples
 from ..inference.explanation import explanation
-from ..report.explanation_page import explanation_page
+from ..report.explanation_page import explanation_page, without_data
 from ..runs.run import find_run
 from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, show
 from .options import JSON, HeadedCommand, Names, option
@@ -56,5 +57,6 @@ def command(
         found,
         view,
         as_json,
-        next_command=f"pellucid trace {examples.run.name}{of}  (one step of training on it, number by number)",
+        kept=found if with_examples else without_data(found),
+        next_command=f"pellucid trace {shell_word(examples.run.name)}{of}  (one step of training on it, number by number)",
     )

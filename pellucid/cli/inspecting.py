@@ -52,11 +52,16 @@ def show(
     as_json: bool,
     *,
     more: Mapping[str, Json] | None = None,
+    kept: Result | None = None,
     next_command: str,
 ) -> None:
-    """Print a result on one screen, or as JSON; write its page; end with what to do next."""
-    numbers: dict[str, Json] = {"run": str(run.folder), **(more or {}), **result.to_dict()}
-    path = write_page(run.folder, view, numbers)
+    """Print a result on one screen, or as JSON; write its page; end with what to do next.
+
+    kept: what is written beside the page, where that may not hold all of the result.
+    """
+    about: dict[str, Json] = {"run": str(run.folder), **(more or {})}
+    numbers = {**about, **result.to_dict()}
+    path = write_page(run.folder, view, numbers if kept is None else {**about, **kept.to_dict()})
     if as_json:
         print_json({**numbers, "page": str(path)})
         return

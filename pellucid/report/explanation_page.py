@@ -13,7 +13,7 @@ from .inspection import ViewPage, result_sections
 
 def explanation_page(found: Explanation, asked: Asked, with_examples: bool, command: str) -> ViewPage:
     """with_examples: whether the page may show the example itself, and values of other rows."""
-    shown = found if with_examples else without_values(found)
+    shown = found if with_examples else without_data(found)
     sections: list[Markup] = list(result_sections(shown))
     lead = shown.headline()
     return ViewPage(
@@ -21,9 +21,10 @@ def explanation_page(found: Explanation, asked: Asked, with_examples: bool, comm
     )
 
 
-def without_values(found: Explanation) -> Explanation:
-    """`found` without a cell of the data: which columns would change, not from what to what."""
-    if found.change is None:
-        return found
-    hidden = tuple((column, "", "") for column, _, _ in found.change.values)
-    return dataclasses.replace(found, change=dataclasses.replace(found.change, values=hidden))
+def without_data(found: Explanation) -> Explanation:
+    """`found` without a cell of the data: neither the right answer, nor what other rows say, nor from what to what a column changes."""
+    change = found.change
+    if change is not None:
+        change = dataclasses.replace(change, values=tuple((column, "", "") for column, _, _ in change.values))
+    neighbours = tuple(dataclasses.replace(one, target="") for one in found.neighbours)
+    return dataclasses.replace(found, right=None, neighbours=neighbours, change=change)

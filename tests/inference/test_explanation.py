@@ -104,8 +104,11 @@ def test_the_command_writes_a_page_that_may_be_passed_on(family_run, tmp_path):
         assert column in page
         assert f">{now}<" not in page
         assert f">{then}<" not in page
-    numbers = (family_run("table") / "inspect" / "explain.json").read_text()
-    assert json.loads(numbers)["answer"]
+    numbers = json.loads((family_run("table") / "inspect" / "explain.json").read_text())
+    assert numbers["answer"]
+    assert numbers["right"] is None
+    assert {one["target"] for one in numbers["neighbours"]} == {""}
+    assert {tuple(value[1:]) for value in numbers["change"]["values"]} == {("", "")}
     result = CliRunner().invoke(cli, ["explain", folder, "--example", "4", "--with-examples", "--json"])
     assert json.loads(result.stdout)["name"] == "test 4"
     page = (family_run("table") / "inspect" / "explain.html").read_text()
