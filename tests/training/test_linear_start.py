@@ -11,7 +11,7 @@ from pellucid.evaluation.scoring import Scoring
 from pellucid.models import mlp
 from pellucid.models.mlp import Config
 from pellucid.training import session
-from pellucid.training.bagging import SHARES, choose_mix, held_out, row_losses, row_weights
+from pellucid.training.bagging import SHARES, choose_mix, held_out, row_losses
 
 QUICK = {"bag_folds": 4, "linear_start": True, "bounded_rates": True, "epochs": 2, "batch_size": 16, "eager": True, "ema_decay": 0.0,
          "folds": 0, "hidden_sizes": [8], "num_threads": 1}  # fmt: skip
@@ -138,7 +138,13 @@ def test_lines_have_the_same_bits_for_every_number_of_threads(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["counts", "labels", "interval"])
 def test_training_may_end_with_the_line(tmp_path, kind):
-    training = start(table(tmp_path / "t.csv", kind), tmp_path / "r", lr=5.0, clip_grad_norm=0.0, **OPTIONS[kind])
+    training = start(
+        table(tmp_path / "t.csv", kind),
+        tmp_path / "r",
+        lr=0.5 if kind == "counts" else 5.0,
+        clip_grad_norm=0.0,
+        **OPTIONS[kind],
+    )
     list(training.events())
     assert "the linear start alone" in training.restore_best()[0]
     assert training.learner.state.progress.best_epoch == 0
@@ -217,14 +223,12 @@ def test_a_line_and_its_mix_are_chosen_by_what_counts(tmp_path, weighs):
         full = Ridge(alpha=0.01).fit(train.inputs["numbers"], train.target, sample_weight=train.weight).coef_[0]
         assert full > 0 and (slope > 0.8 * full).all()
         return
-    rare = np.arange(240) % 10 == 0
-    label = np.where(rare | (a + 0.3 * rng.normal(size=240) > 1.5), "ill", "well")
-    training = start(write(tmp_path / "t.csv", a=a, y=label), tmp_path / "r", class_weight="ill=30", lr=0.02, epochs=4)
-    list(training.events())
-    network, judged = training.network.eval(), training.problem.examples("validation")
-    choose_mix(network, judged, True)
-    outputs, lines = held_out(network, judged, True)
-    weight = row_weights(network, judged)
-    assert len(set(weight.round(4))) == 2
-    loss = lambda share: (row_losses(network, share * outputs + (1 - share) * lines, judged.target) * weight).sum()
-    assert float(network.mix.array) == pytest.approx(min(SHARES[::-1], key=loss))
+    path = write(tmp_path / "t.csv", a=a, y=np.where(np.arange(240) % 10, "well", "ill"))
+    network = (training := start(path, tmp_path / "r", class_weight="ill=30")).network.eval()
+    for buffer in (network.linear_start.numbers, network.linear_start.bias):  # the line says that both are as likely
+        buffer.assign(pellucid.zeros(*buffer.shape))
+    network.layers[-1].bias.assign(
+        pellucid.tensor(np.tile(np.float32([-2, 2]), (4, 1)).reshape(network.layers[-1].bias.shape))
+    )
+    choose_mix(network, training.problem.examples("validation"), True)
+    assert float(network.mix.array) < 0.5  # of the rows most are well, of what counts most is ill
