@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
 
 from ..creation import tensor
 from ..data.problem import Examples
@@ -26,6 +26,8 @@ from .bagging import natural, row_losses, row_weights
 
 LOGISTIC_STRENGTHS = (0.03, 0.3, 3.0)  # C of scikit-learn's: larger pulls less
 RIDGE_STRENGTHS = tuple(float(x) for x in np.logspace(-2, 4, 7))  # against the sum over rows of the loss
+SPARSE_STRENGTHS = (0.03, 0.1, 0.3)  # C, where some weights are pulled all the way
+LASSO_STRENGTHS = (0.05, 0.1, 0.2)  # against half the mean squared error
 MANY = 10_000  # rows from which one strength is enough, as all are alike
 MANY_LABELS = 10  # likewise: there is a model for each
 MOST_ROWS = 100_000
@@ -114,8 +116,7 @@ def fitted(
     assert train.fold is not None and judged.fold is not None and network.linear_start is not None
     folds, outputs = network.folds, network.linear_start.bias.shape[1]
     counted, counted_judged = row_weights(network, train), row_weights(network, judged)
-    fit, strengths = _fit_of(network, len(train), outputs)
-    for strength in strengths:
+    for fit, strength in _fits(network, *x.shape, outputs):
         weight, bias = np.zeros((folds, x.shape[1], outputs)), np.zeros((folds, outputs))
         loss = 0.0
         for m in range(folds):
@@ -127,16 +128,23 @@ def fitted(
         yield Lines(weight, bias, loss)
 
 
-def _fit_of(network: BaggedMLP, rows: int, outputs: int) -> tuple[Fit, Sequence[float]]:
-    """How a linear model is fitted, and the strengths of the penalty that are tried."""
+def _fits(network: BaggedMLP, rows: int, columns: int, outputs: int) -> list[tuple[Fit, float]]:
+    """How linear models are fitted, with each strength of the penalty that is tried.
+
+    Where columns outnumber rows, and two classes or numbers are asked for, some are tried that read few of them (the lasso,
+    Tibshirani 1996): a penalty on squares leaves a little weight on each, which drowns those that matter.
+    """
+    one_is_enough, is_wide = rows >= MANY, columns > rows
     if network.task == "regression":
-        return _quantiles if network.levels else _ridge, RIDGE_STRENGTHS
-    one_is_enough = rows >= MANY
+        fit = _quantiles if network.levels else _ridge
+        sparse: list[tuple[Fit, float]] = [] if network.levels else [(_lasso, s) for s in LASSO_STRENGTHS]
+        return [(fit, s) for s in RIDGE_STRENGTHS] + (sparse if is_wide else [])
     if network.task == "counts":
-        return _poisson, (1.0,) if one_is_enough else RIDGE_STRENGTHS
+        return [(_poisson, s) for s in ((1.0,) if one_is_enough else RIDGE_STRENGTHS)]
     if network.task == "multilabel":
-        return _labels, (1.0,) if one_is_enough or outputs > MANY_LABELS else LOGISTIC_STRENGTHS
-    return _logistic, (1.0,) if one_is_enough else LOGISTIC_STRENGTHS
+        return [(_labels, s) for s in ((1.0,) if one_is_enough or outputs > MANY_LABELS else LOGISTIC_STRENGTHS)]
+    sparse = [(_sparse_logistic, s) for s in SPARSE_STRENGTHS] if is_wide and outputs == 2 else []
+    return [(_logistic, s) for s in ((1.0,) if one_is_enough else LOGISTIC_STRENGTHS)] + sparse
 
 
 # Each takes the matrix (N, columns), the target, the weights of rows (N,), a strength and the network; it gives weights
@@ -147,6 +155,15 @@ def _ridge(
     x: np.ndarray, target: np.ndarray, counted: np.ndarray, strength: float, network: BaggedMLP
 ) -> tuple[np.ndarray, np.ndarray]:
     model = Ridge(alpha=strength).fit(x, target.astype(np.float64), sample_weight=counted)
+    return model.coef_[:, None], np.array([float(model.intercept_)])
+
+
+def _lasso(
+    x: np.ndarray, target: np.ndarray, counted: np.ndarray, strength: float, network: BaggedMLP
+) -> tuple[np.ndarray, np.ndarray]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = Lasso(alpha=strength, max_iter=MOST_STEPS).fit(x, target.astype(np.float64), sample_weight=counted)
     return model.coef_[:, None], np.array([float(model.intercept_)])
 
 
@@ -193,17 +210,25 @@ def _logistic(
     return _two_or_more(x, target, counted, strength, network.linear_start.bias.shape[1])
 
 
+def _sparse_logistic(
+    x: np.ndarray, target: np.ndarray, counted: np.ndarray, strength: float, network: BaggedMLP
+) -> tuple[np.ndarray, np.ndarray]:
+    return _two_or_more(x, target, counted, strength, 2, sparse=True)
+
+
 def _two_or_more(
-    x: np.ndarray, target: np.ndarray, counted: np.ndarray, strength: float, classes: int
+    x: np.ndarray, target: np.ndarray, counted: np.ndarray, strength: float, classes: int, sparse: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     weight, bias = np.zeros((x.shape[1], classes)), np.full(classes, UNSEEN)
     seen = np.unique(target)
     if len(seen) == 1:
         bias[seen] = 0.0
         return weight, bias
+    given = {"penalty": "l1", "l1_ratio": 1.0, "solver": "liblinear", "random_state": 0, "intercept_scaling": 10.0}
+    model = LogisticRegression(C=strength, max_iter=MOST_STEPS, **(given if sparse else {}))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=MOST_STEPS).fit(x, target, sample_weight=counted)
+        warnings.simplefilter("ignore")  # of steps that end early, and of the penalty's two names across versions
+        model.fit(x, target, sample_weight=counted)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(seen) == 2:  # scikit-learn has one line for two classes
         coefficients, intercepts = (

@@ -232,3 +232,19 @@ def test_a_line_and_its_mix_are_chosen_by_what_counts(tmp_path, weighs):
     )
     choose_mix(network, training.problem.examples("validation"), True)
     assert float(network.mix.array) < 0.5  # of the rows most are well, of what counts most is ill
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_more_columns_than_rows_begin_with_a_line_of_few_columns(tmp_path, kind):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(100, 300)).round(2)
+    made = 3 * (x[:, 0] - x[:, 1] + x[:, 2]) + rng.logistic(size=100)
+    target = np.where(made > 0, "yes", "no") if kind == "classes" else made.round(3)
+    path = write(tmp_path / "t.csv", **{f"c{i}": x[:, i] for i in range(300)}, y=target)
+    training = start(path, tmp_path / "r", least_steps=0, epochs=1)
+    network, train, _, outputs = parts(training)
+    weight = network.linear_start.numbers.array[..., -1]
+    assert ((weight != 0).sum(1) < 60).all() and (np.abs(weight[:, :3]) > 0).all()
+    own = outputs[train.fold, np.arange(len(train))]
+    answer = own if kind == "numbers" else np.exp(own) / np.exp(own).sum(1, keepdims=True)
+    assert row_losses(network, answer, train.target).mean() < (0.5 if kind == "numbers" else 0.6)
