@@ -92,7 +92,7 @@ def row_losses(network: BaggedMLP, answer: np.ndarray, target: np.ndarray) -> np
     if network.task == "classification":
         return np.asarray(-np.log(np.maximum(answer[np.arange(len(target)), target], LEAST)))
     if network.task == "multilabel":
-        return -np.log(np.maximum(np.where(target > 0.5, answer, 1 - answer), LEAST)).mean(axis=1)
+        return np.asarray(-np.log(np.maximum(np.where(target > 0.5, answer, 1 - answer), LEAST)).mean(axis=1))
     if network.task == "counts":
         return np.asarray(answer[:, 0] - target * np.log(np.maximum(answer[:, 0], LEAST)))
     over = target[:, None] - answer  # (N, K)

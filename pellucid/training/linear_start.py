@@ -116,7 +116,7 @@ def fitted(
     assert train.fold is not None and judged.fold is not None and network.linear_start is not None
     folds, outputs = network.folds, network.linear_start.bias.shape[1]
     counted, counted_judged = row_weights(network, train), row_weights(network, judged)
-    for fit, strength in _fits(network, *x.shape, outputs):
+    for fit, strength in _fits(network, len(x), x.shape[1], outputs):
         weight, bias = np.zeros((folds, x.shape[1], outputs)), np.zeros((folds, outputs))
         loss = 0.0
         for m in range(folds):
