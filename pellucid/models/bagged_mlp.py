@@ -9,7 +9,8 @@ one file holds them, and a row is answered by their mean.
         \\---> linear_start (M, B, K) ---------------------/  \\---> those of the linear models alone -/
 
 `linear_start` holds a linear model of each network's rows, which `training/linear_start.py` fits beforehand. The last layer
-begins at zero, so that before the first step the answer is the linear model's, and training may end there.
+begins at zero, so that before the first step the answer is the linear model's, and training may end there. Answers of counts stay
+between `log_rates`, as the exponential of a line has no end.
 `mix` and `temperature` are chosen after training, on the answers that each row got from the network without it.
 
 Shapes: M networks (folds times members), B batch, K outputs, F numeric columns, Q quantile-scaled columns, C categorical columns.
@@ -33,6 +34,7 @@ from .blocks.table_input import embedded, first_rows, input_names
 from .heads.prediction import NUMERIC, PredictionModel
 
 LEAST = 1e-30  # of a probability whose logarithm is taken; float32 has smaller ones
+MOST_LOG_RATE = 80.0  # whose exponential float32 holds
 
 
 class CategoryTerms(nn.Module):
@@ -84,6 +86,7 @@ class BaggedMLP(PredictionModel):
     With one array more, the fold (B,) of each row, int64, the row is answered by the networks that did not learn it; training
     and validation rows come with theirs. Network m is of fold m % folds.
     embeddings: modules that give (M, B, *).      layers: (M, B, *) -> (M, B, K).      linear_start: see above, or None.
+    bounded_rates: whether there are `log_rates`, the least and the largest logarithm of a rate that is answered (2,).
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class BaggedMLP(PredictionModel):
         embeddings: nn.ModuleDict,
         layers: nn.Sequential,
         linear_start: LinearStart | None,
+        bounded_rates: bool = False,
     ) -> None:
         super().__init__()
         self.task, self.folds, self.members = task, folds, members
@@ -107,6 +111,8 @@ class BaggedMLP(PredictionModel):
         self.register_buffer("fold_of", tensor((np.arange(folds * members) % folds)[:, None]))  # (M, 1)
         self.register_buffer("mix", tensor(np.float32(1)))  # the share of the network, against the linear models alone
         self.register_buffer("temperature", tensor(np.float32(1)))  # by which logits are divided
+        widest = np.array([-MOST_LOG_RATE, MOST_LOG_RATE], np.float32)
+        self.register_buffer("log_rates", tensor(widest) if bounded_rates and task == "counts" else None)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         names = self.input_names
@@ -131,7 +137,13 @@ class BaggedMLP(PredictionModel):
         """Logits as probabilities, logarithms of rates as rates; other numbers as they are. What may be averaged."""
         if self.task == "classification":
             return F.softmax(outputs, dim=-1)
-        return F.sigmoid(outputs) if self.task == "multilabel" else outputs.exp() if self.task == "counts" else outputs
+        if self.task == "multilabel":
+            return F.sigmoid(outputs)
+        if self.task == "regression":
+            return outputs
+        if self.log_rates is not None:
+            outputs = outputs.maximum(self.log_rates[0]).minimum(self.log_rates[1])
+        return outputs.exp()
 
     def _raw(self, answer: Tensor) -> Tensor:
         """The inverse of `_natural`, tempered where it gives logits."""

@@ -40,6 +40,7 @@ class Config:
     label_smoothing: share of a class label spread over all classes (Szegedy et al. 2015).
     bag_folds: of a table: how many networks learn at once, each without a fold of the rows, see `bagged_mlp.py`; 0 for one
     network that learns the training rows.      members: networks of each fold.      linear_start: whether each begins with a linear model of its rows.
+    bounded_rates: of a bagged network of counts: whether rates stay within ten times what training had.
     """
 
     hidden_sizes: tuple[int, ...] = (128, 64)
@@ -52,6 +53,7 @@ class Config:
     bag_folds: int = added(0)
     members: int = added(1)
     linear_start: bool = added(False)
+    bounded_rates: bool = added(False)
 
     def __post_init__(self) -> None:
         check_field_types(self)
@@ -147,6 +149,8 @@ def bagged(inputs: ImageSpec | TableSpec, outputs: int, task: str, config: Confi
     begins = config.linear_start and bool(inputs.numbers or inputs.categories)  # text alone has no linear model
     layers.append(StackedLinear(networks, size, outputs, zero=begins))
     line = LinearStart(inputs, outputs, networks) if begins else None
-    network = BaggedMLP(task, folds, config.members, nn.ModuleDict(embeddings), nn.Sequential(*layers), line)
+    network = BaggedMLP(
+        task, folds, config.members, nn.ModuleDict(embeddings), nn.Sequential(*layers), line, config.bounded_rates
+    )
     network.label_smoothing = config.label_smoothing
     return network

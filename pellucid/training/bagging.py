@@ -10,7 +10,7 @@ import numpy as np
 from ..creation import tensor
 from ..data.problem import DataModule, Examples
 from ..evaluation.compiled import CompiledFunction
-from ..models.bagged_mlp import BaggedMLP
+from ..models.bagged_mlp import LEAST, BaggedMLP
 from ..models.base import Model, map_batches
 from ..tensor import Tensor
 
@@ -35,25 +35,24 @@ def choose_mix(network: Model, judged: Examples, eager: bool) -> list[str]:
 
     The mean of several networks is less sure than each of them, so half the temperature (of its logarithm) is enough there.
     """
-    if not isinstance(network, BaggedMLP) or network.task not in ("classification", "regression") or network.levels:
+    if not isinstance(network, BaggedMLP):
         return []
     outputs, lines = held_out(network, judged, eager)
-    weight = np.ones(len(judged)) if judged.weight is None else judged.weight.astype(np.float64)
-    task = network.task
+    weight = row_weights(network, judged)
 
-    def losses(answer: np.ndarray) -> float:
-        return float((_losses(answer, judged.target, task) * weight).sum() / weight.sum())
+    def loss(answer: np.ndarray) -> float:
+        return float((row_losses(network, answer, judged.target) * weight).sum() / weight.sum())
 
     mix = 1.0
     if lines is not None:
-        mix = float(min(SHARES[::-1], key=lambda share: losses(share * outputs + (1 - share) * lines)))
+        mix = float(min(SHARES[::-1], key=lambda share: loss(share * outputs + (1 - share) * lines)))
         outputs = mix * outputs + (1 - mix) * lines
     network.mix.assign(tensor(np.float32(mix)))
     share = [] if lines is None else [f"linear: the answer is {100 * mix:.0f}% the network's, {100 - 100 * mix:.0f}% its linear start's alone, "
                                       "as held-out rows are answered best"]  # fmt: skip
-    if network.task == "regression":
+    if network.task not in ("classification", "multilabel"):
         return share
-    cooled = [losses(_tempered(outputs, t)) + PRIOR * np.log(t) ** 2 / len(judged) for t in TEMPERATURES]
+    cooled = [loss(_tempered(network, outputs, t)) + PRIOR * np.log(t) ** 2 / len(judged) for t in TEMPERATURES]
     temperature = float(TEMPERATURES[int(np.argmin(cooled))])
     temperature = temperature**0.5 if network.folds > 1 else temperature
     network.temperature.assign(tensor(np.float32(temperature)))
@@ -61,16 +60,13 @@ def choose_mix(network: Model, judged: Examples, eager: bool) -> list[str]:
 
 
 def held_out(network: BaggedMLP, judged: Examples, eager: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (N, K) or predictions (N, 1) of each row by the network without its fold, and by the linear model."""
+    """Probabilities, rates or predictions (N, K) of each row by the network without its fold, and by the linear model."""
     *arrays, fold = judged.arrays(network)
     native = CompiledFunction(network.fold_outputs, eager)
 
     def take(rows: range) -> np.ndarray:
         outputs, line = native(*(Tensor(a[rows.start : rows.stop]) for a in arrays))
-        both = np.stack([outputs.array] if line is None else [outputs.array, line.array]).astype(np.float64)
-        if network.task == "classification":
-            shifted = np.exp(both - both.max(axis=3, keepdims=True))
-            both = shifted / shifted.sum(axis=3, keepdims=True)
+        both = natural(network, np.stack([outputs.array] if line is None else [outputs.array, line.array]))
         by_fold = both.reshape(len(both), network.members, network.folds, *both.shape[2:]).mean(axis=1)
         return np.asarray(by_fold[:, fold[rows.start : rows.stop], np.arange(len(rows))].swapaxes(0, 1))
 
@@ -78,12 +74,41 @@ def held_out(network: BaggedMLP, judged: Examples, eager: bool) -> tuple[np.ndar
     return found[:, 0], found[:, 1] if found.shape[1] > 1 else None
 
 
-def _tempered(answer: np.ndarray, temperature: float) -> np.ndarray:
-    raised = np.maximum(answer, 1e-30) ** (1 / temperature)
+def natural(network: BaggedMLP, outputs: np.ndarray) -> np.ndarray:
+    """Logits (..., K) as probabilities, logarithms of rates as rates; other numbers as they are. float64."""
+    outputs = outputs.astype(np.float64)
+    if network.task == "classification":
+        outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        outputs /= outputs.sum(axis=-1, keepdims=True)
+    elif network.task == "multilabel":
+        outputs = (1 + np.tanh(outputs / 2)) / 2
+    elif network.task == "counts":
+        outputs = np.exp(outputs if network.log_rates is None else outputs.clip(*network.log_rates.array))
+    return outputs
+
+
+def row_losses(network: BaggedMLP, answer: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The losses (N,) that `PredictionModel.losses` gives, without smoothing, of natural answers (N, K)."""
+    if network.task == "classification":
+        return np.asarray(-np.log(np.maximum(answer[np.arange(len(target)), target], LEAST)))
+    if network.task == "multilabel":
+        return np.asarray(-np.log(np.maximum(np.where(target > 0.5, answer, 1 - answer), LEAST)).mean(axis=1))
+    if network.task == "counts":
+        return np.asarray(answer[:, 0] - target * np.log(np.maximum(answer[:, 0], LEAST)))
+    over = target[:, None] - answer  # (N, K)
+    if network.levels:
+        return np.asarray(np.maximum(over * network.levels, over * (np.array(network.levels) - 1)).sum(axis=1))
+    return np.asarray(over[:, 0] ** 2)
+
+
+def row_weights(network: BaggedMLP, examples: Examples) -> np.ndarray:
+    """How much each row counts in the losses, by its own weight and that of its class, float64 (N,)."""
+    weight = np.ones(len(examples)) if examples.weight is None else examples.weight.astype(np.float64)
+    return weight if network.class_weight is None else weight * network.class_weight.array[examples.target]
+
+
+def _tempered(network: BaggedMLP, answer: np.ndarray, temperature: float) -> np.ndarray:
+    raised = np.maximum(answer, LEAST) ** (1 / temperature)
+    if network.task == "multilabel":
+        return np.asarray(raised / (raised + np.maximum(1 - answer, LEAST) ** (1 / temperature)))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-
-def _losses(answer: np.ndarray, target: np.ndarray, task: str) -> np.ndarray:
-    if task == "regression":
-        return np.asarray((answer[:, 0] - target) ** 2)
-    return np.asarray(-np.log(np.maximum(answer[np.arange(len(target)), target], 1e-30)))

@@ -53,7 +53,7 @@ def load_pretrained(run: Run, network: Model, preprocessor: dict[str, Json]) -> 
     others = isinstance(network, PredictionModel) and any(known.get(name) != preprocessor.get(name) for name in asked)
     new = [name for name in (own if others else odd) if name.rpartition(".")[0] == head]
     if new:  # a linear model of the old question is none of the new one; it is fitted anew
-        new += [name for name in own if name.startswith("linear_start.") or name in ("mix", "temperature")]
+        new += [name for name in own if name.startswith("linear_start.") or name in ("mix", "temperature", "log_rates")]
     if set(odd) - set(new) or saved.keys() - own.keys():
         first = next((name for name in odd if name not in new), None) or sorted(saved.keys() - own.keys())[0]
         there = saved[first].shape if first in saved else "missing"

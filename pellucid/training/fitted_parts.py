@@ -22,8 +22,9 @@ def fit_before(network: Model, problem: DataModule, begins: bool) -> list[str]:
         # For weights of another run too: its lines are of other data. A run taken up again has its own in the checkpoint.
         return fit_linear_forecast(network, problem)
     if isinstance(network, BaggedMLP) and begins:
-        from .linear_start import fit_linear_start  # scikit-learn takes a second to import
+        from .linear_start import bound_rates, fit_linear_start  # scikit-learn takes a second to import
 
+        bound_rates(network, problem.examples("train"))
         fit_linear_start(network, problem.examples("train"), problem.examples("validation"))
     return []
 
