@@ -12,6 +12,7 @@ from ..tensor import Tensor
 from .asked import Asked, RunExamples
 
 ROWS = 1000  # of the training part, whose mean is taken
+PICTURES = 200  # of it, to tell ink from paper
 PAPER = 0.4  # a mean less far from black or white than this share of the way says what the paper is
 KEPT = "class"  # an input that is asked about, and so is part of the baseline too
 EMPTY = "text_weights"  # an input of which zeros are an empty text
@@ -46,9 +47,11 @@ def _has_numbers(found: Entries) -> bool:
 
 def _no_ink(examples: RunExamples, found: Entries, spec: ImageSpec) -> Baseline:
     """Black or white, whichever is the paper. Photos have none: their baseline is the mean of all pixels of a channel."""
-    channels = np.asarray(spec.mean, np.float64)
-    if not channels.size:
-        channels = np.asarray(_training_part(examples)[0].numpy(), np.float64).mean(keepdims=True).reshape(1)
+    try:
+        pixels = _training_part(examples, PICTURES)[0].numpy().astype(np.float64)
+        channels = pixels.mean((0, 2, 3)) if pixels.ndim == 4 else pixels.mean(keepdims=True).reshape(1)
+    except DataError:  # the run knows no more than the mean by which it scales
+        channels = np.asarray(spec.mean or [0.0], np.float64)
     share = float(channels.mean()) / spec.white
     name = next(name for name, entry in found.items() if entry.of == "image")
     value = found[name].value
@@ -62,9 +65,9 @@ def _no_ink(examples: RunExamples, found: Entries, spec: ImageSpec) -> Baseline:
     return Baseline({name: Tensor(filled)}, f"the mean colour, as {told}: neither black nor white is paper")
 
 
-def _training_part(examples: RunExamples) -> list[Tensor]:
+def _training_part(examples: RunExamples, most: int = ROWS) -> list[Tensor]:
     """The inputs of some training examples, (N, ...) each."""
-    part = examples.part("train", ROWS)
+    part = examples.part("train", most)
     return [Tensor(np.asarray(part.inputs[name][:])) for name in examples.network.input_names]
 
 

@@ -66,29 +66,37 @@ def attribute(
     baseline = as_baseline(baselines, found)
     explained = Explained(found, baseline.of(found), index)
     answer, base = explained.ends()
-    shapes = explained.shapes()
+    shapes = _asked_about(explained)
     pictures = tuple(name for name, shape in shapes.items() if _is_picture(name, shape, found))
     table = in_tables(shapes, columns or {})
     checks: list[Check] = []
-    steps, own = 0, {}
+    steps = 0
     if method in ("occlusion", "shapley"):
         players = players_of(shapes, pictures, table, window, method == "occlusion")
         if method == "occlusion":
-            values = occlusion(explained, players, answer)
+            values = occlusion(explained, players)
             figures = _averaged(players, values)
         else:
             values = _shapley(explained, players, permutations, seed, answer, base, checks)
             figures = _spread(players, values)
-        own = dict(zip(players.names, values.tolist(), strict=True)) if table else {}
+        sums = dict(zip(players.names, values.tolist(), strict=True)) if table else {}
     else:
         figures, steps = _by_gradients(explained, method, n_steps, answer, base, checks)
+        sums = _column_sums(figures, columns or {})
     error = None
     if method not in ("saliency", "occlusion"):
         error = abs(sum(float(array.sum()) for array in figures.values()) - (answer - base))
-    sums = own or _column_sums(figures, columns or {}, method)
+    figures = {name: array for name, array in figures.items() if name in shapes}
     result = Attribution(method, figures, sums, pictures, index, answer, base, baseline.said, steps, error)
     checks += _deletion(explained, result, table, seed)
     return Attribution(method, figures, sums, pictures, index, answer, base, baseline.said, steps, error, tuple(checks))
+
+
+def _asked_about(explained: Explained) -> dict[str, tuple[int, ...]]:
+    """The shapes of the inputs that are not the baseline already, such as a class that is kept; of all where none differs."""
+    shapes, differs = explained.shapes(), explained.differs()
+    moved = {name: shape for name, shape in shapes.items() if differs[name].any()}
+    return moved or shapes
 
 
 def _index(question: Question, target: int | None) -> int:
@@ -157,7 +165,8 @@ def _total(figures: Figures) -> float:
 def _missed(figures: Figures, difference: float) -> str:
     """`misses the difference by 0.02 (0.4%)`."""
     error = abs(_total(figures) - difference)
-    share = f" ({100 * error / abs(difference):.2g}%)" if difference else ""
+    percent = 100 * error / abs(difference) if difference else 0.0
+    share = f" ({percent:,.0f}%)" if percent >= 10 else f" ({percent:.2g}%)" if difference else ""
     return f"misses the difference by {error:.2g}{share}"
 
 
@@ -184,7 +193,7 @@ def _shapley(
     """The Shapley value of each player, exactly for few of them; and how far they can be trusted."""
     count = len(players)
     if permutations is None and count <= ENUMERATED:
-        values = exact_shapley(explained, players)
+        values: np.ndarray = exact_shapley(explained, players)
         checks.append(
             _efficiency(values, answer, base, "proven", f"exact, from all {2**count:,} sets of {count} players")
         )
@@ -218,10 +227,8 @@ def _efficiency(values: np.ndarray, answer: float, base: float, tag: Any, how: s
     )
 
 
-def _column_sums(figures: Figures, columns: Mapping[str, Parts], method: str) -> dict[str, float]:
-    """Each column's places added up; none for occlusion, whose windows cover several columns."""
-    if method == "occlusion":
-        return {}
+def _column_sums(figures: Figures, columns: Mapping[str, Parts]) -> dict[str, float]:
+    """Each column's places added up."""
     found = {}
     for column, parts in columns.items():
         kept = [(name, axis, place) for name, axis, place in parts if name in figures]
@@ -232,7 +239,7 @@ def _column_sums(figures: Figures, columns: Mapping[str, Parts], method: str) ->
 def _deletion(explained: Explained, result: Attribution, table: Mapping[str, Parts], seed: int) -> list[Check]:
     """What happens to the score without the strongest parts, and without as many at random: only parts that are not the baseline."""
     if table:
-        players = players_of(explained.shapes(), (), table, None, False)
+        players = players_of(_asked_about(explained), (), table, None, False)
         masks = players.masks
         values = np.array([result.columns[name] for name in players.names])
     else:
@@ -266,7 +273,8 @@ def _there(explained: Explained, result: Attribution, masks: Mapping[str, np.nda
     """Which columns, or places of the maps, differ from the baseline, (n,)."""
     differs = explained.differs()
     if masks is not None:
-        return np.any([(mask & differs[name]).reshape(len(mask), -1).any(1) for name, mask in masks.items()], axis=0)
+        moved = [(mask & differs[name]).reshape(len(mask), -1).any(1) for name, mask in masks.items()]
+        return np.stack(moved).max(0)  # type: ignore[no-any-return]
     parts = [differs[name].any(channel_axes(differs[name].ndim, name in result.pictures)) for name in result.figures]
     return np.concatenate([np.ravel(part) for part in parts])
 
@@ -274,7 +282,7 @@ def _there(explained: Explained, result: Attribution, masks: Mapping[str, np.nda
 def _places_absent(explained: Explained, result: Attribution, chosen: np.ndarray) -> Absent:
     """Places of the maps, (S, n) of all inputs after one another, as what is missing of each input."""
     found, start = {}, 0
-    for name, shape in explained.shapes().items():
+    for name, shape in _asked_about(explained).items():
         picture = name in result.pictures
         over = channel_axes(len(shape), picture)
         places = tuple(1 if axis in over else side for axis, side in enumerate(shape))

@@ -63,7 +63,8 @@ class Attribution(Result):
         """The figure of each place of one input. Channels add up; occlusion takes them away at once and has one figure."""
         array = self.figures[name]
         over = channel_axes(array.ndim, name in self.pictures)
-        return array.mean(over) if self.method == "occlusion" else array.sum(over)
+        places: np.ndarray = array.mean(over) if self.method == "occlusion" else array.sum(over)
+        return places
 
     def named_parts(self) -> list[tuple[str, float]]:
         """(name, figure) of each part that people name: columns, tokens, steps; none for pictures."""

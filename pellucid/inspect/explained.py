@@ -62,15 +62,24 @@ class Explained:
         return {name: total / len(shares) for name, total in sums.items()}
 
     def without(self, count: int, absent: Callable[[slice], Absent]) -> np.ndarray:
-        """Float64 (count,): the number where parts are absent. absent: what is missing in these rows of the `count`."""
-        parts = []
-        for start in range(0, count, CHUNK):
-            missing = absent(slice(start, min(start + CHUNK, count)))
-            parts.append(self.scores({n: self._replaced(n, entry, missing) for n, entry in self.found.items()}))
-        return np.concatenate(parts) if parts else np.zeros(0)
+        """Float64 (count,): the number where parts are absent. absent: what is missing in these rows of the `count`.
+
+        All batches are of one size, the last one with rows of the one before: a sum has other last bits in another batch.
+        """
+        numbers = np.zeros(count)
+        size = -(-count // -(-count // CHUNK))
+        for start in range(0, count, size):
+            rows = slice(min(start, count - size), min(start, count - size) + size)
+            missing = absent(rows)
+            numbers[rows] = self.scores({n: self._replaced(n, entry, missing) for n, entry in self.found.items()})
+        return numbers
 
     def _replaced(self, name: str, entry: Entry, absent: Absent) -> Tensor:
         value, base = entry.value.numpy(), self.baseline[name].numpy()
+        if entry.of not in absent:  # nobody's: it stays
+            return entry.value.expand(
+                *value.shape[: entry.batch_axis], len(next(iter(absent.values()))), *value.shape[entry.batch_axis + 1 :]
+            )
         rows = absent[entry.of]
         own = value.shape[entry.batch_axis + 1 : value.ndim - entry.looked_up]
         if own != rows.shape[1:]:

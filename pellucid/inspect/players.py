@@ -74,7 +74,7 @@ def _columns(shapes: Mapping[str, tuple[int, ...]], columns: Mapping[str, Parts]
     masks = {name: np.zeros((len(columns), *shape), bool) for name, shape in shapes.items()}
     for i, parts in enumerate(columns.values()):
         for name, axis, place in parts:
-            masks[name][(i, *[slice(None)] * (axis - 1), place)] = True
+            np.moveaxis(masks[name], axis, 0)[place, i] = True
     return Players(tuple(columns), masks)
 
 
@@ -100,16 +100,21 @@ def _windows(
         *(range(0, 1 + stride * max(0, -(-(side - size) // stride)), stride) for side in sides)
     ):
         mask = np.zeros(shape, bool)
-        place = tuple(slice(start, start + size) for start in at)
-        mask[(..., *place) if picture else place] = True
+        last = mask if picture else np.moveaxis(mask, 0, -1)  # the sides that windows move along stand last
+        if picture:
+            last[..., at[0] : at[0] + size, at[1] : at[1] + size] = True
+        else:
+            last[..., at[0] : at[0] + size] = True
         found.append((f"{name}[{', '.join(map(str, at))}]", mask))
     return found
 
 
-def occlusion(explained: Explained, players: Players, answer: float) -> np.ndarray:
+def occlusion(explained: Explained, players: Players) -> np.ndarray:
     """(P,): how much lower the number is without each player."""
-    present = ~np.eye(len(players), dtype=bool)
-    return answer - explained.without(len(players), lambda rows: players.absent(present[rows]))
+    present = ~np.eye(len(players) + 1, len(players), dtype=bool)  # the last row has all of them
+    numbers = explained.without(len(present), lambda rows: players.absent(present[rows]))
+    falls: np.ndarray = numbers[-1] - numbers[:-1]
+    return falls
 
 
 def permutations_of(count: int, wanted: int | None, seed: int) -> np.ndarray:
