@@ -8,7 +8,7 @@ import numpy as np
 def ranks(values: np.ndarray) -> np.ndarray:
     """The rank of each of `values` (N,), from 0; equal ones share the mean of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]  # type: ignore[no-any-return]
+    return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

@@ -14,8 +14,9 @@ from .charts import Frame, _label, _svg, show_short, ticks
 from .html import shortened
 
 RED, BLUE = np.array([178.0, 24, 43]), np.array([33.0, 102, 172])  # at full strength
-INK = 0.3  # how dark the picture itself is drawn beneath
-NAMED = 30  # letters of the name of a bar
+INK = 0.25  # how dark the picture itself is drawn beneath
+NAMED = 44  # letters of the name of a bar
+FIGURES = 76  # what the figures beside bars take
 
 
 def diverging(figures: np.ndarray, largest: float) -> np.ndarray:
@@ -41,10 +42,10 @@ def waterfall(
     pad = 0.03 * (high - low) or 1.0
     row, top, width = 40, 6, 460
     floor = top + row * (len(parts) + 2)
-    frame = Frame(low - pad, high + pad, 0, 1, width=width, height=floor + 22, left=0, right=0)
+    frame = Frame(low - pad, high + pad, 0, 1, width=width, height=floor + 22, left=0, right=FIGURES)
     drawn = [
         f'<line class="grid" x1="{frame.x(tick)}" x2="{frame.x(tick)}" y1="{top}" y2="{floor}"/>'
-        + _label(frame.x(tick), floor + 16, show_short(tick), "start" if frame.x(tick) < 14 else "end" if frame.x(tick) > width - 14 else "middle")
+        + _label(frame.x(tick), floor + 16, show_short(tick), "start" if frame.x(tick) < 14 else "middle")
         for tick in ticks(low, high)
     ]  # fmt: skip
     drawn += _end(frame, top, ends[0], base)
@@ -79,12 +80,23 @@ def steps_chart(title: str, description: str, figures: np.ndarray, x_name: str) 
     last = len(figures) - 1
     frame = Frame(0, float(max(1, last)), low - pad, high + pad, width=720, left=58)
     marks = [tick for tick in ticks(0, last, 8) if tick == int(tick)]
-    parts = [frame.axes(x_name, marks, ticks(low, high), lambda step: f"{int(step) - last:d}", show_short)]
-    zero = frame.y(0)
-    for kind, clipped in (("for", np.maximum(figures, 0)), ("against", np.minimum(figures, 0))):
-        path = " ".join(f"{frame.x(i)},{frame.y(float(value))}" for i, value in enumerate(clipped))
+    parts = [frame.axes(x_name, marks, ticks(low, high), lambda step: f"{int(step) - last - 1:d}", show_short)]
+    zero, points = frame.y(0), _with_crossings(figures.tolist())
+    for kind, clip in (("for", max), ("against", min)):
+        path = " ".join(f"{frame.x(at)},{frame.y(clip(value, 0.0))}" for at, value in points)
         parts.append(f'<polygon class="{kind} faint" points="{frame.x(0)},{zero} {path} {frame.x(last)},{zero}"/>')
     line = " ".join(f"{frame.x(i)},{frame.y(float(value))}" for i, value in enumerate(figures))
     parts.append(f'<polyline class="curve plain" points="{line}"/>')
     parts.append(f'<line class="mark" x1="{frame.x(0)}" x2="{frame.x(last)}" y1="{zero}" y2="{zero}"/>')
     return _svg(frame.width, frame.height, title, description, "".join(parts))
+
+
+def _with_crossings(values: list[float]) -> list[tuple[float, float]]:
+    """Points (step, value) of a line, and those where it crosses zero."""
+    points: list[tuple[float, float]] = []
+    for i, value in enumerate(values):
+        before = values[i - 1] if i else value
+        if before * value < 0:
+            points.append((i - 1 + before / (before - value), 0.0))
+        points.append((float(i), value))
+    return points
