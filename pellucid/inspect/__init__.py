@@ -1,6 +1,9 @@
 """Inspection of networks: what they read, hold and say; nothing here trains (floor 6)."""
 
 from .attention import attention_maps
+from .attribute import attribute
+from .attribution import Attribution
+from .baselines import Baseline, mean_baseline
 from .cache import Cache, patched, run_with_cache
 from .entries import Entries, entries
 from .filters import first_filters
@@ -9,14 +12,18 @@ from .summary import Row, Summary, summary
 from .undisturbed import restored, undisturbed
 
 __all__ = [
+    "Attribution",
+    "Baseline",
     "Cache",
     "Entries",
     "Question",
     "Row",
     "Summary",
     "attention_maps",
+    "attribute",
     "entries",
     "first_filters",
+    "mean_baseline",
     "patched",
     "restored",
     "run_with_cache",

@@ -184,6 +184,8 @@ def zero_init(layer: nn.Conv2d) -> nn.Conv2d:
 class Diffusion(ImageGenerator):
     """The denoiser D. Training draws a noise level for each image; evaluation uses fixed levels and fixed noise."""
 
+    answer_name = "how badly it restores the image"
+
     def __init__(self, inputs: ImageSpec, outputs: int, config: Config) -> None:
         super().__init__()
         self.scaling, self.classes, self.config = ImageScaling(inputs), outputs, config

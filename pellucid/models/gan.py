@@ -134,6 +134,8 @@ class GAN(ImageGenerator):
     """Generator and critic. A training step has two phases: the critic learns to tell real from generated images, then the
     generator learns to raise the critic's score of its images."""
 
+    answer_name = "the critic"
+
     def __init__(self, inputs: ImageSpec, outputs: int, config: Config) -> None:
         super().__init__()
         self.scaling, self.classes, self.config = ImageScaling(inputs), outputs, config

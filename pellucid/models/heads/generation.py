@@ -22,6 +22,7 @@ class ImageGenerator(Model):
     """
 
     input_names = ("image",)
+    answer_name = "how well the image fits its class"  # what `answer` gives, for people
     classes: int
     conditional = True  # whether the class to generate is an input
     sample_batch_size = 250  # the most images to generate in one batch
