@@ -1,6 +1,7 @@
 """Inspection of networks: what they read, hold and say; nothing here trains (floor 6)."""
 
 from .attention import attention_maps
+from .blame import Blame, blame
 from .cache import Cache, patched, run_with_cache
 from .entries import Entries, entries
 from .filters import first_filters
@@ -9,12 +10,14 @@ from .summary import Row, Summary, summary
 from .undisturbed import restored, undisturbed
 
 __all__ = [
+    "Blame",
     "Cache",
     "Entries",
     "Question",
     "Row",
     "Summary",
     "attention_maps",
+    "blame",
     "entries",
     "first_filters",
     "patched",
