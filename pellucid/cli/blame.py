@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from ..inspect.result import Result
 from ..models.heads.language import LanguageModel
 from ..report.blame_view import blame_sections, example_section
 from ..report.inspection import ViewPage
-from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, find_run, show
+from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
 from .options import JSON, HeadedCommand, Whole, option
 
 
@@ -63,7 +64,12 @@ OF: dict[str, Callable[[Wanted], tuple[Result, list[Markup]]]] = {
     common=True,
     help="The mean over the first N wrong answers of the test part, in place of one example.",
 )
-@TEXT
+@option(
+    "--text",
+    metavar="TEXT",
+    common=True,
+    help="Of a language model: a text whose last token is the right answer, after those before it.",
+)
 @option(
     "--of", type=click.Choice(list(OF)), default="weights", show_default=True, common=True, help="What may be to blame."
 )
@@ -106,7 +112,8 @@ def command(
             )
         asked = wrong_answers(examples, wrong)
     else:
-        asked = [asked_of(examples, data, example, text)]
+        one = asked_of(examples, data, example, text)
+        asked = [one if text is None else _about_its_last_token(one)]
     result, sections = OF[of](Wanted(examples, asked, of, top, measure, method))
     words = _about(examples, asked, shown=with_examples)
     holds = ""
@@ -123,6 +130,17 @@ def command(
         trained, result, view, as_json, more={"example": words},
         next_command=_command(run, data, example, wrong, text, following),
     )  # fmt: skip
+
+
+def _about_its_last_token(one: Asked) -> Asked:
+    """The question whose right answer is the last token of a text, after those before it."""
+    tokens = one.question.inputs[0]
+    if tokens.shape[1] < 2:
+        raise OptionError(
+            "--text: one token; expected two or more, of which the last is taken as the right answer; write more of it"
+        )
+    question = dataclasses.replace(one.question, inputs=(tokens[:, :-1],), target=tokens[:, -1])
+    return dataclasses.replace(one, question=question, name=f"the text, token {tokens.shape[1]}")
 
 
 def _about(examples: RunExamples, asked: list[Asked], shown: bool) -> str:

@@ -344,12 +344,29 @@ def adds_its_input(call: Call) -> bool:
 
 
 def is_added(observed: Observed, call: Call) -> bool:
-    """Whether what a layer gives is added to other activations of its shape: a branch of a residual block."""
+    """Whether what a layer gives is added to activations of its shape that do not come from it: a branch of a residual block."""
     for step in observed.steps:
         if step.node.op.name == "add" and any(parent is call.gave.node for parent in step.node.parents):
             others = [parent for parent in step.node.parents if parent is not call.gave.node]
-            if any(isinstance(parent, Node) and parent.shape == call.gave.shape for parent in others):
+            if any(
+                isinstance(parent, Node) and parent.shape == call.gave.shape and not _comes_from(parent, call)
+                for parent in others
+            ):
                 return True
+    return False
+
+
+def _comes_from(node: Node, call: Call) -> bool:
+    """Whether `node` depends on what the layer gave."""
+    wanted = call.gave.node
+    seen, left = set[int](), [node]
+    while left and wanted is not None:
+        one = left.pop()
+        if one is wanted:
+            return True
+        if one.sequence > wanted.sequence and id(one) not in seen:
+            seen.add(id(one))
+            left += [parent for parent in one.parents if isinstance(parent, Node)]
     return False
 
 
