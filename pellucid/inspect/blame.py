@@ -49,10 +49,10 @@ ROWS = 50  # parts with the largest estimates that are always measured
 OTHERS = 25  # those that work against the error, the largest of them
 SAMPLE = (40, 100)  # the fewest and the most parts taken at random, on which the first order is judged
 SECONDS = 1.0  # that all ablations may take, by the rates below, for `method="auto"` to do them
-RATE = 1.5e9  # multiplications a second
+RATE = 4e9  # multiplications a second
 STEP = 2.5e-5  # seconds for an operation, however small
 LEAST = 0.9  # rank correlation of the first order with ablation, below which it is not trusted
-SHOWN_LAYERS = 8
+SHOWN_LAYERS = 5
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def blame(
     asked = _twins([question] if isinstance(question, Question) else list(question))
     said = MEASURES[measure]
     runs = [observe(one, said) for one in asked]
-    found = PARTS[of](runs, said, method)
+    found = PARTS[of](runs, said, method, top)
     return _result(found, runs, of, measure, top)
 
 
@@ -244,7 +244,7 @@ class Job:
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _weights(runs: list[Observed], measure: Measure, method: str) -> Found:
+def _weights(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:
     network = runs[0].question.network
     each = [run.gradients() for run in runs]
     places = [
@@ -273,9 +273,9 @@ def _weights(runs: list[Observed], measure: Measure, method: str) -> Found:
             f"blame: {type(network).__name__} has no weights that this answer depends on; expected Parameters; "
             "check the network"
         )
-    found = _measured(jobs, method)
+    found = _measured(jobs, method, top)
     check = _written_check(found.groups, jobs, batches, measure, runs)
-    note = "This is what the network would do without the part, not what training without it would have led to."
+    note = "This is what the network would do without the part, not what training without it would have given."
     return dataclasses.replace(found, checks=check, notes=(note,))
 
 
@@ -340,12 +340,10 @@ def _written_check(
         scale, count = max(scale, abs(written)), count + 1
     if not count or not scale:
         return ()
-    said = f"{count} of the parts written into the network as 0, one at a time: at most {apart:.1g} apart"
+    said = f"{count} written into the network alone agree to {apart:.1g}"
     exact = batches[0].inputs[0].dtype.kind != "f" or batches[0].inputs[0].dtype == np.float64
     tag: Tag = "proven" if exact else "measured"
-    return (
-        Check("removal", tag, said, apart <= 1e-6 + 1e-4 * scale, f"other parts of the same layers {other:.2g} apart"),
-    )
+    return (Check("removal", tag, said, apart <= 1e-6 + 1e-4 * scale, f"others of their layers to {other:.2g}"),)
 
 
 # ---- units, heads, layers --------------------------------------------------------------------------------------------
@@ -393,7 +391,7 @@ def _recurs(call: Call) -> bool:
     return isinstance(call.module, nn.LSTM | nn.GRU | nn.RNN | nn.MultiheadAttention)
 
 
-def _units(runs: list[Observed], measure: Measure, method: str) -> Found:
+def _units(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:
     hidden = [_hidden(run) for run in runs]
     if not hidden[0]:
         raise OptionError(
@@ -423,7 +421,9 @@ def _units(runs: list[Observed], measure: Measure, method: str) -> Found:
     notes = ["A unit's output is set to 0 at every position. Its value is the mean over them."]
     if any(_recurs(maker) for maker, _ in hidden[0]):
         notes.append("Of a recurrent layer, what it gives to the next layer is set to 0; its own state goes on.")
-    return dataclasses.replace(_measured(jobs, method), notes=tuple(notes), checks=_same_check(runs, measure, jobs))
+    return dataclasses.replace(
+        _measured(jobs, method, top), notes=tuple(notes), checks=_same_check(runs, measure, jobs)
+    )
 
 
 def _same_check(runs: list[Observed], measure: Measure, jobs: list[Job]) -> tuple[Check, ...]:
@@ -440,7 +440,7 @@ def _same_check(runs: list[Observed], measure: Measure, jobs: list[Job]) -> tupl
     )
 
 
-def _heads(runs: list[Observed], measure: Measure, method: str) -> Found:
+def _heads(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:
     network = runs[0].question.network
     groups = []
     for path, module in network.named_modules():
@@ -465,7 +465,7 @@ def _heads(runs: list[Observed], measure: Measure, method: str) -> Found:
     return Found(groups, "exact", np.zeros(0, int), notes=("Heads are measured, never estimated.",))
 
 
-def _layers(runs: list[Observed], measure: Measure, method: str) -> Found:
+def _layers(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:
     run = runs[0]
     times: dict[int, int] = {}
     for call in run.calls:
@@ -495,11 +495,11 @@ def _layers(runs: list[Observed], measure: Measure, method: str) -> Found:
     first = next(call for call in run.calls if call.path == names[0])
     kept = abs(replaced(batches, measure, first.module, lambda _, gave: gave + 0) - now)
     check = Check("patching", "proven", f"a layer's own output put back changes the answer by {kept:.1g}", kept < 1e-6)
-    note = "A layer with outputs of its inputs' shape is skipped, unless it is added to what went past it; else it gives 0."
+    note = "A layer whose input and output have one shape is skipped; a residual branch, and any other, gives 0."
     return Found([group], "exact", np.zeros(0, int), (check,), (note,))
 
 
-PARTS: dict[str, Callable[[list[Observed], Measure, str], Found]] = {
+PARTS: dict[str, Callable[[list[Observed], Measure, str, int], Found]] = {
     "weights": _weights,
     "units": _units,
     "heads": _heads,
@@ -510,7 +510,7 @@ PARTS: dict[str, Callable[[list[Observed], Measure, str], Found]] = {
 # ---- what is measured, and what is said ------------------------------------------------------------------------------
 
 
-def _measured(jobs: list[Job], method: str) -> Found:
+def _measured(jobs: list[Job], method: str, top: int) -> Found:
     """Measure all parts, or those with the largest estimates and a sample."""
     estimates = [np.zeros(0) if job.group.estimate is None else job.group.estimate for job in jobs]
     everything = np.concatenate(estimates)
@@ -524,7 +524,7 @@ def _measured(jobs: list[Job], method: str) -> Found:
         order = live[np.argsort(everything[live], kind="stable")]
         spare = int(SECONDS / max(job.seconds for job in jobs)) - ROWS - OTHERS  # what time allows for the sample
         sample = np.sort(np.random.default_rng(0).permutation(live)[: min(SAMPLE[1], max(SAMPLE[0], spare))])
-        chosen = np.unique(np.concatenate([order[:ROWS], order[-OTHERS:], sample]))
+        chosen = np.unique(np.concatenate([order[: max(ROWS, top)], order[-OTHERS:], sample]))
     groups, start = [], 0
     for job in jobs:
         count = len(job.group.effect)
@@ -544,7 +544,7 @@ def _result(found: Found, runs: list[Observed], of: str, measure: str, top: int)
     order = measured[np.argsort(effect[measured], kind="stable")]
     rows = [_part(groups, k) for k in order[:top].tolist()]
     against = [_part(groups, k) for k in order[::-1][:top].tolist() if effect[k] > 0]
-    agreement, check = _agreement(found, effect)
+    agreement, check = _agreement(found, effect, of)
     return Blame(
         of=of,
         measure=measure,
@@ -565,10 +565,7 @@ def _result(found: Found, runs: list[Observed], of: str, measure: str, top: int)
 def _method_note(found: Found, measured: int, parts: int, of: str) -> str:
     if measured == parts:
         return f"All {parts:,} {of} were measured, each by leaving it out."
-    return (
-        f"{measured:,} of {parts:,} {of} were measured: the first by their first order, and a sample. Order and figures of "
-        "the rows are measured."
-    )
+    return f"{measured:,} of {parts:,} {of} were measured: the first of the first order and a sample; all rows are."
 
 
 def _part(groups: list[Group], k: int) -> Part:
@@ -592,7 +589,7 @@ def _shares(groups: list[Group]) -> list[Share]:
     return [Share(group.layer, len(group.effect), low, high, (high - low) / whole) for group, low, high in sums]
 
 
-def _agreement(found: Found, effect: np.ndarray) -> tuple[float | None, tuple[Check, ...]]:
+def _agreement(found: Found, effect: np.ndarray, of: str) -> tuple[float | None, tuple[Check, ...]]:
     """How well the first order ranks the parts of the sample whose removal changes anything; beside it two shorter ways."""
     groups = found.groups
     if any(group.estimate is None or group.size is None for group in groups):
@@ -605,7 +602,6 @@ def _agreement(found: Found, effect: np.ndarray) -> tuple[float | None, tuple[Ch
         return None, (Check("first order", "open", f"{len(sample)} parts have an effect, too few to compare"),)
     rank = spearman(estimate[sample], effect[sample])
     shorter = [spearman(other[sample], abs(effect[sample])) for other in (size, value)]
-    said = f"rank correlation with ablation {rank:.3f} over {len(sample):,} parts, at least {LEAST}"
-    names = ("|weight|" if found.groups[0].layer and "unit" not in groups[0].name(0) else "|output|",)
-    control = f"|gradient| alone {shorter[0]:.2f}, {names[0]} alone {shorter[1]:.2f}"
+    said = f"Spearman {rank:.3f}, n {len(sample):,}, least {LEAST}"
+    control = f"|gradient| {shorter[0]:.2f}, {'|weight|' if of == 'weights' else '|output|'} {shorter[1]:.2f}"
     return rank, (Check("first order", "measured", said, rank >= LEAST, control),)

@@ -117,7 +117,7 @@ def test_digits(digits):
     for question in digits:
         found = blame(question, top=10**6)
         assert found.measured == found.parts == 6570
-        sizes = [float(check.control.split()[2].rstrip(",")) for check in found.checks if check.name == "first order"]
+        sizes = [float(check.control.split()[1].rstrip(",")) for check in found.checks if check.name == "first order"]
         rows.append((found.rank_agreement, *sizes))
         shared.append(worst_shared(found, found))
         units.append(blame(question, of="units", top=1000).rank_agreement)
