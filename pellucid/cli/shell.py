@@ -44,6 +44,8 @@ QUESTIONS = {
     },
     "Why did it say so?": {
         "explain": "What mattered for one answer, and what would turn it.",
+        "trace": "One step of training number by number: forward, loss, backward, step.",
+        "blame": "Which weights, units, heads, layers, inputs or examples did it.",
     },
     "What is inside?": {
         "summary": "The layers, shapes and parameters of a network.",

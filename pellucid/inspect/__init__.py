@@ -4,6 +4,7 @@ from .attention import attention_maps
 from .attribute import attribute
 from .attribution import Attribution
 from .baselines import Baseline, mean_baseline
+from .blame import Blame, blame
 from .cache import Cache, patched, run_with_cache
 from .entries import Entries, entries
 from .filters import first_filters
@@ -14,6 +15,7 @@ from .undisturbed import restored, undisturbed
 __all__ = [
     "Attribution",
     "Baseline",
+    "Blame",
     "Cache",
     "Entries",
     "Question",
@@ -21,6 +23,7 @@ __all__ = [
     "Summary",
     "attention_maps",
     "attribute",
+    "blame",
     "entries",
     "first_filters",
     "mean_baseline",

@@ -1,0 +1,165 @@
+"""`pellucid blame`: which parts of a network made an answer wrong (floor 11)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+from markupsafe import Markup
+
+from ..errors import OptionError
+from ..inference.asked import Asked, RunExamples
+from ..inference.wrong import wrong_answers
+from ..inspect.blame import MEASURES, blame
+from ..inspect.result import Result
+from ..models.heads.language import LanguageModel
+from ..report.blame_view import blame_sections, example_section
+from ..report.inspection import ViewPage
+from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
+from .options import JSON, HeadedCommand, Whole, option
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user asks: about one example or several, and of what."""
+
+    examples: RunExamples
+    asked: list[Asked]
+    of: str
+    top: int
+    measure: str
+    method: str
+
+
+def _parts(wanted: Wanted) -> tuple[Result, list[Markup]]:
+    found = blame(
+        [one.question for one in wanted.asked],
+        wanted.of,  # type: ignore[arg-type]
+        wanted.top,
+        wanted.measure,  # type: ignore[arg-type]
+        wanted.method,  # type: ignore[arg-type]
+    )
+    return found, blame_sections(found)
+
+
+# What may be blamed -> from what is wanted to the result and its sections of the page, which hold nothing of the data.
+OF: dict[str, Callable[[Wanted], tuple[Result, list[Markup]]]] = {
+    "weights": _parts,
+    "units": _parts,
+    "heads": _parts,
+    "layers": _parts,
+}
+
+
+@click.command("blame", cls=HeadedCommand)
+@click.argument("run")
+@click.argument("data", required=False)
+@EXAMPLE
+@option(
+    "--wrong",
+    type=Whole(1),
+    metavar="N",
+    common=True,
+    help="The mean over the first N wrong answers of the test part, in place of one example.",
+)
+@option(
+    "--text",
+    metavar="TEXT",
+    common=True,
+    help="Of a language model: a text whose last token is the right answer, after those before it.",
+)
+@option(
+    "--of", type=click.Choice(list(OF)), default="weights", show_default=True, common=True, help="What may be to blame."
+)
+@option("--top", type=Whole(1), metavar="N", default=20, show_default=True, common=True, help="How many to list.")
+@option(
+    "--measure",
+    type=click.Choice(list(MEASURES)),
+    default="loss",
+    show_default=True,
+    help="What they did: raise the loss, or the margin of the best wrong class over the right one.",
+)
+@option(
+    "--method",
+    type=click.Choice(["auto", "gradient", "exact"]),
+    default="auto",
+    show_default=True,
+    help="Measure all parts, or the first by the gradient; auto measures all where that takes about a second.",
+)
+@WITH_EXAMPLES
+@JSON
+def command(
+    run: str, data: str | None, example: int | None, wrong: int | None, text: str | None, of: str, top: int, measure: str,
+    method: str, with_examples: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Show which weights, units, heads or layers of RUN made an answer wrong: without them the loss would be lower. Each row
+    is measured, by setting the part to zero.
+
+    \b
+    pellucid blame last --example 17
+    pellucid blame last --wrong 50 --of units
+    pellucid blame last people.csv --example 3
+    pellucid blame last --text "The ca" --of heads
+    """
+    trained = find_run(run)
+    examples = RunExamples(trained)
+    if wrong is not None:
+        if data is not None or example is not None or text is not None:
+            raise OptionError(
+                f"--wrong {wrong}: together with DATA, --example or --text; expected one of them; leave the others out"
+            )
+        asked = wrong_answers(examples, wrong)
+    else:
+        one = asked_of(examples, data, example, text)
+        asked = [one if text is None else _about_its_last_token(one)]
+    result, sections = OF[of](Wanted(examples, asked, of, top, measure, method))
+    words = _about(examples, asked, shown=with_examples)
+    holds = ""
+    if with_examples and len(asked) == 1:
+        shown = example_section(asked[0].raw, asked[0].name)
+        sections = sections if shown is None else [shown, *sections]
+        holds = "the example and what was said of it"
+    again = _command(run, data, example, wrong, text if with_examples else None, of)
+    view = ViewPage("blame", f"To blame: {of}", f"{words}. {result.headline()}", sections, holds, again)
+    if not as_json:
+        click.echo(_about(examples, asked, shown=True))
+    following = "units" if of == "weights" else "weights"
+    show(
+        trained, result, view, as_json, more={"example": words},
+        next_command=_command(run, data, example, wrong, text, following),
+    )  # fmt: skip
+
+
+def _about_its_last_token(one: Asked) -> Asked:
+    """The question whose right answer is the last token of a text, after those before it."""
+    tokens = one.question.inputs[0]
+    if tokens.shape[1] < 2:
+        raise OptionError(
+            "--text: one token; expected two or more, of which the last is taken as the right answer; write more of it"
+        )
+    question = dataclasses.replace(one.question, inputs=(tokens[:, :-1],), target=tokens[:, -1])
+    return dataclasses.replace(one, question=question, name=f"the text, token {tokens.shape[1]}")
+
+
+def _about(examples: RunExamples, asked: list[Asked], shown: bool) -> str:
+    """Which example, what the network says of it and what is right. shown: also what stands in the data."""
+    if len(asked) > 1:
+        return f"{len(asked)} wrong answers of the {asked[0].part} part"
+    one = asked[0]
+    new = "the text" if isinstance(examples.network, LanguageModel) else "an example of new data"
+    name = one.name if shown else f"{one.part} {one.row}" if one.part else new
+    if one.classes is None or (isinstance(examples.network, LanguageModel) and not shown):
+        return name
+    said = one.class_name(one.answer()[0])
+    right = f", right is {one.class_name(one.right)!r}" if one.right is not None else ""
+    return f"{name}: the network says {said!r}{right}"
+
+
+def _command(run: str, data: str | None, example: int | None, wrong: int | None, text: str | None, of: str) -> str:
+    words = ["pellucid blame", run, *([data] if data else [])]
+    words += [f"--example {example}"] if example else []
+    words += [f"--wrong {wrong}"] if wrong else []
+    words += [f'--text "{text}"'] if text is not None else []
+    return " ".join([*words, f"--of {of}"])
