@@ -6,6 +6,7 @@ from .entries import Entries, entries
 from .filters import first_filters
 from .question import Question
 from .summary import Row, Summary, summary
+from .trace import Trace, trace
 from .undisturbed import restored, undisturbed
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Question",
     "Row",
     "Summary",
+    "Trace",
     "attention_maps",
     "entries",
     "first_filters",
@@ -21,5 +23,6 @@ __all__ = [
     "restored",
     "run_with_cache",
     "summary",
+    "trace",
     "undisturbed",
 ]

@@ -18,6 +18,7 @@ import numpy as np
 from ..autograd import grad, walk
 from ..core.op import Node
 from ..grad_mode import enable_grad
+from ..nn import Module
 from ..ops.reduce import sum_to
 from ..tensor import Tensor
 
@@ -73,23 +74,29 @@ class Tape:
     """A forward pass with the gradients that came back. steps: of `autograd.walk`.
 
     last: the number of the Node of the network's output; those after it belong to the loss.
-    arriving: Node number -> dL/dy.      readers: Node number -> the Nodes that read its output.      fixed: numbers of the Nodes
-    that are made of weights alone.
+    layers: paths of the network's layers.      arriving: Node number -> dL/dy.      readers: Node number -> the Nodes that read its
+    output.      fixed: numbers of the Nodes that are made of weights alone.
     """
 
     last: int
     nodes: list[Node]
+    layers: list[str]
     arriving: dict[int, np.ndarray]
     readers: dict[int, list[Node]] = field(default_factory=dict)
     fixed: set[int] = field(default_factory=set)
 
     @classmethod
-    def of(cls, loss: Tensor, output: Tensor) -> Tape:
-        """Walk back from `loss` (), which was made of `output`."""
+    def of(cls, network: Module, loss: Tensor, output: Tensor) -> Tape:
+        """Walk back from `loss` (), which was made of `output` of `network`."""
         steps = walk(loss)
         nodes = sorted((step.node for step in steps), key=lambda node: node.sequence)
         last = output.node.sequence if output.node is not None else -1
-        tape = cls(last, nodes, {step.node.sequence: step.arriving.numpy() for step in steps})
+        tape = cls(
+            last,
+            nodes,
+            [path for path, _ in network.named_modules()],
+            {step.node.sequence: step.arriving.numpy() for step in steps},
+        )
         for node in nodes:
             for parent in _distinct(node.parents):
                 if isinstance(parent, Node):
@@ -118,15 +125,12 @@ class Tape:
             if not live:
                 continue
             moves = [(i, moved[_key(node.parents[i])]) for i in live]
+            local = np.sum([pushed(node, i, move) for i, move in moves], axis=0)
             if node.sequence in self.fixed:
-                moved[node.sequence] = sum(pushed(node, i, move) for i, move in moves)
+                moved[node.sequence] = local
                 continue
-            local = sum(pushed(node, i, move) for i, move in moves)
-            if not local.any():
-                ones = sum(pushed(node, i, move, ones=True) for i, move in moves)
-                at = np.argwhere(ones)
-            else:
-                at = np.argwhere(local)
+            meant = local if local.any() else np.sum([pushed(node, i, move, ones=True) for i, move in moves], axis=0)
+            at = np.argwhere(meant)
             g = self.arriving[node.sequence]
             places += [Place(node, tuple(p), float(local[tuple(p)]), float(g[tuple(p)] * local[tuple(p)])) for p in at.tolist()]  # fmt: skip
         return places
@@ -160,17 +164,24 @@ class Tape:
         return here if not blocked else UnitAt(**{**vars(here), "blocked": blocked})
 
     def activation(self, total: Node) -> Node | None:
-        """The Node of the activation of the weighted sums `total`: what a stretch of elementwise operations makes of them alone.
+        """The Node of the activation of the weighted sums `total`: the last of `stretch`, None where that is empty."""
+        stretch = self.stretch(total)
+        return stretch[-1] if stretch else None
 
-        None where there is none: something else reads the sums too, or more than one result goes on.
+    def stretch(self, total: Node) -> list[Node]:
+        """The elementwise operations that make the activation of the weighted sums `total`, of them alone, the last one last.
+
+        Empty where there is none: something else reads the sums too, or more than one result goes on.
         """
         stretch: dict[int, Node] = {}
         waiting = self._readers_within(total)
         if len(waiting) != len(self.readers.get(total.sequence, [])):
-            return None
+            return []
         inside = {total.sequence}
         for node in self.nodes:
-            reads = [i for i, parent in enumerate(node.parents) if isinstance(parent, Node) and parent.sequence in inside]
+            reads = [
+                i for i, parent in enumerate(node.parents) if isinstance(parent, Node) and parent.sequence in inside
+            ]
             if not reads or node.sequence > self.last or node.op.kind != "elementwise" or node.shape != total.shape:
                 continue
             others = [i for i in range(len(node.parents)) if i not in reads]
@@ -178,13 +189,16 @@ class Tape:
                 stretch[node.sequence] = node
                 inside.add(node.sequence)
         if any(reader.sequence not in inside for reader in waiting) or not stretch:
-            return None
-        exits = [n for n in stretch.values() if any(r.sequence not in inside for r in self.readers.get(n.sequence, [])) or n.sequence == self.last]  # fmt: skip
+            return []
+        leaves = lambda n: (
+            any(r.sequence not in inside for r in self.readers.get(n.sequence, [])) or n.sequence == self.last
+        )
+        exits = [n for n in stretch.values() if leaves(n)]
         if len(exits) != 1 or _only_sums(stretch.values()):
-            return None
+            return []
         out = exits[0]
         softmax = out.op.name == "exp" and any(r.op.kind == "reduction" for r in self.readers.get(out.sequence, []))
-        return None if softmax else out
+        return [] if softmax else [n for n in stretch.values() if n.sequence <= out.sequence]
 
     def slopes(self, total: Node, out: Node) -> np.ndarray:
         """dy/dz of each unit between `total` and its activation `out`, of the shape of both."""
@@ -225,7 +239,11 @@ class Tape:
         readers = self.readers.get(node.sequence, [])
         if len(readers) == 1 and readers[0].op.name == "add" and readers[0].origin.path == node.origin.path:
             other = 1 - _position(readers[0], node)
-            if readers[0].parents[other] is not None and self.is_fixed(readers[0], other) and readers[0].shape == node.shape:
+            if (
+                readers[0].parents[other] is not None
+                and self.is_fixed(readers[0], other)
+                and readers[0].shape == node.shape
+            ):
                 return readers[0]
         return node
 
@@ -265,6 +283,14 @@ def _by_rule(node: Node, i: int, move: np.ndarray) -> np.ndarray:
             return np.zeros(node.shape)
         (found,) = grad((g * Tensor(move)).sum(), u, allow_unused=True)
     return np.zeros(node.shape) if found is None else np.array(found.detach().numpy())
+
+
+def layer_name(tape: Tape, node: Node) -> str:
+    """The path of the layer that called an operation; "the network" for the network itself."""
+    name = node.origin.path.split(" (")[0].partition(".")[2]
+    if name not in tape.layers:  # it was called by a part of the network, whose own path comes first
+        name = next((path for path in tape.layers if path.endswith(f".{name}")), name)
+    return name or "the network"
 
 
 def _key(parent: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from ..core.op import Node
 from ..nn import Module
 from ..tensor import Tensor
 from .cache import first_tensor
-from .chain_rule import Index, Tape, UnitAt
+from .chain_rule import Index, Tape, UnitAt, layer_name
 
 MOST_UNITS, MOST_LAYERS = 6, 8
 
@@ -52,20 +52,25 @@ class LayerTrace:
 class Watched:
     """What was seen of a forward pass. order: paths of the layers with weights of their own, as they were first called.
 
-    outputs: number of a Node -> the output that it made.      made_by: number of a Node -> the kind of the layer that gave it last.
-    ran: (path, number of the Node of its output), a call each.
+    outputs: number of a Node -> the output of the layer that it made.
+    ran: (path, kind, Node of the output) of those with matrices, a call each.
     """
 
     order: list[str] = field(default_factory=list)
     outputs: dict[int, np.ndarray] = field(default_factory=dict)
-    made_by: dict[int, str] = field(default_factory=dict)
-    ran: list[tuple[str, Module, Node]] = field(default_factory=list)
+    ran: list[tuple[str, str, Node]] = field(default_factory=list)
 
-    def activation_name(self, total: Node, out: Node) -> str:
-        """What the network, or the operation, calls the step from the sums `total` to `out`; "" where they are one."""
-        if out is total:
+    def activation_name(self, tape: Tape, total: Node) -> str:
+        """What the network, or the field, calls the step from the sums `total` to their activation; "" where none follows."""
+        stretch = tape.stretch(total)
+        if not stretch:
             return ""
-        return self.made_by.get(out.sequence) or {"where": "piecewise"}.get(out.op.name, out.op.name)
+        kinds = [
+            _kind(node)
+            for node in stretch
+            if _path(node) != _path(total) and not _path(total).startswith(_path(node) + ".")
+        ]
+        return " and ".join(dict.fromkeys(kinds)) or _function(stretch)
 
     def value(self, tape: Tape, node: Node, index: Index) -> float | None:
         """One number of a Node's output; None where it was not kept and cannot be computed again."""
@@ -107,10 +112,8 @@ def watched(network: Module) -> Iterator[Watched]:
             if value is None or value.node is None:
                 return
             seen.outputs[value.node.sequence] = value.detach().numpy()
-            if not own and path:
-                seen.made_by.setdefault(value.node.sequence, type(module).__name__)
             if any(p.ndim > 1 for _, p in own):
-                seen.ran.append((path, module, value.node))
+                seen.ran.append((path, type(module).__name__, value.node))
 
         return hook
 
@@ -123,22 +126,29 @@ def watched(network: Module) -> Iterator[Watched]:
 
 
 def layers_after(tape: Tape, seen: Watched, unit: UnitAt | None, paths: Any) -> tuple[LayerTrace, ...]:
-    """The layers with weights from the traced unit's on, at most MOST_LAYERS of them: the first ones and the last."""
-    start = 0 if unit is None else min(unit.total.sequence, unit.exit.sequence)
-    marks: dict[int, Index] = {} if unit is None else {unit.total.sequence: unit.index}
-    if unit is not None and paths is not None:
-        for link, at in zip(tape.links(unit.exit, unit.index), paths.top[0].units, strict=False):
-            marks[link.total.sequence] = (*link.lead, at)
-    ran = [one for one in seen.ran if one[2].sequence >= start and one[2].sequence in tape.arriving]
+    """The traced unit's layer and those with weights after it, at most MOST_LAYERS of them: the first ones and the last."""
+    if unit is None:
+        ran = [one for one in seen.ran if one[2].sequence in tape.arriving]
+        marks: dict[int, Index] = {}
+    else:
+        ran = [one for one in seen.ran if one[2].sequence > unit.exit.sequence and one[2].sequence in tape.arriving]
+        ran = [(layer_name(tape, unit.total), _kind(unit.total), unit.total), *ran]
+        marks = {unit.total.sequence: unit.index}
+        if paths is not None:
+            for link, at in zip(tape.links(unit.exit, unit.index), paths.top[0].units, strict=False):
+                marks[link.total.sequence] = (*link.lead, at)
     if len(ran) > MOST_LAYERS:
         ran = [*ran[: MOST_LAYERS - 2], *ran[-2:]]
-    return tuple(_layer(tape, seen, path, module, node, marks.get(node.sequence)) for path, module, node in ran)
+    layers = [_layer(tape, seen, path, kind, node, marks.get(node.sequence)) for path, kind, node in ran]
+    return tuple(layer for layer in layers if layer is not None)
 
 
-def _layer(tape: Tape, seen: Watched, path: str, module: Module, node: Node, mark: Index | None) -> LayerTrace:
+def _layer(tape: Tape, seen: Watched, path: str, kind: str, node: Node, mark: Index | None) -> LayerTrace | None:
+    """None where its sums were not kept."""
     out = tape.activation(node) or node
-    z = seen.outputs[node.sequence]
-    y = seen.array(tape, out)
+    z, y = seen.array(tape, node), seen.array(tape, out)
+    if z is None:
+        return None
     arriving, at_sum = tape.arriving[out.sequence], tape.arriving[node.sequence]
     order = np.argsort(-np.abs(z * at_sum).reshape(-1), kind="stable")[:MOST_UNITS].tolist()
     first = [] if mark is None else [int(np.ravel_multi_index(mark, z.shape))]
@@ -150,7 +160,7 @@ def _layer(tape: Tape, seen: Watched, path: str, module: Module, node: Node, mar
             unit_name(index, z.shape), float(z[index]), None if y is None else float(y[index]), float(arriving[index]),
             float(at_sum[index]), i in first,
         ))  # fmt: skip
-    return LayerTrace(path, type(module).__name__, math.prod(z.shape), seen.activation_name(node, out), tuple(units))
+    return LayerTrace(path, kind, math.prod(z.shape), seen.activation_name(tape, node), tuple(units))
 
 
 def unit_name(index: Index, shape: tuple[int, ...]) -> str:
@@ -159,6 +169,22 @@ def unit_name(index: Index, shape: tuple[int, ...]) -> str:
     return ",".join(kept) or "0"
 
 
-def layer_name(node: Node) -> str:
-    """The path of the layer that called an operation, without the network's own name; "the network" for the network itself."""
-    return node.origin.path.split(" (")[0].partition(".")[2] or "the network"
+def _path(node: Node) -> str:
+    return node.origin.path.split(" (")[0]
+
+
+def _kind(node: Node) -> str:
+    """`Linear` of an operation of "Net.layers.0 (Linear 64 to 128)"."""
+    words = node.origin.path.partition(" (")[2].rstrip(")").split(" ")
+    return words[0] or node.op.name
+
+
+def _function(stretch: Sequence[Node]) -> str:
+    """The field's name of a function that a network writes out in operations."""
+    names = [node.op.name for node in stretch]
+    if names[-1] == "multiply":
+        written = {"sigmoid": "SiLU", "tanh": "GELU", "erf": "GELU"}
+        found = [title for name, title in written.items() if name in names]
+        if found:
+            return found[0]
+    return " and ".join(dict.fromkeys({"where": "a choice"}.get(name, name) for name in names))

@@ -39,16 +39,27 @@ def _formulas(o: np.ndarray, t: np.ndarray, classes: bool) -> list[tuple[float, 
             if not math.isclose(float(np.exp(o).sum()), 1, rel_tol=1e-9):
                 value = float(o.max() + math.log(total) - o[right])
                 found.append((value, f"class {right}: -log(e^{o[right]:.4g} / ({terms}{more})) = -log({p:.6g})"))
-            found.append((float(-o[right]), f"class {right}: -log p = -({o[right]:.6g}), p = {math.exp(min(o[right], 0)):.6g}"))
+            found.append(
+                (float(-o[right]), f"class {right}: -log p = -({o[right]:.6g}), p = {math.exp(min(o[right], 0)):.6g}")
+            )
         if t.size == o.size:
             t = t.astype(np.float64)
             away = o - t
-            found.append((float((away**2).mean()), _mean([f"({a:.6g} - {b:.6g})^2" for a, b in zip(o, t, strict=True)])))
+            found.append(
+                (float((away**2).mean()), _mean([f"({a:.6g} - {b:.6g})^2" for a, b in zip(o, t, strict=True)]))
+            )
             found.append((float((np.exp(o) - t * o).mean()), f"e^{o[0]:.6g} - {t[0]:.6g} * {o[0]:.6g}"))
             cross = np.logaddexp(0, o) - t * o
             s = 1 / (1 + np.exp(-o))
-            found.append((float(cross.mean()), _mean([f"-log({a if b > 0.5 else 1 - a:.6g})" for a, b in zip(s, t, strict=True)])))
+            found.append(
+                (
+                    float(cross.mean()),
+                    _mean([f"-log({a if b > 0.5 else 1 - a:.6g})" for a, b in zip(s, t, strict=True)]),
+                )
+            )
         if o.size == 1:
+            found.append((float(np.logaddexp(0, -o[0])), f"log(1 + e^-({o[0]:.6g}))"))
+            found.append((max(1 - float(o[0]), 0.0), f"1 - {o[0]:.6g}, at least 0"))
             found.append((float(-o[0]), f"-({o[0]:.6g})"))
             found.append((float(o[0]), f"{o[0]:.6g}, the answer itself"))
     return found

@@ -1,6 +1,6 @@
 """The ways from a unit to the loss: through one unit of each linear layer after it, each a product of numbers (floor 6).
 
-    dL/dy = sum over paths of  w * f'(z) * w * f'(z) * ... * dL/dy of the path's last unit
+dL/dy = sum over paths of  w * f'(z) * w * f'(z) * ... * dL/dy of the path's last unit
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .chain_rule import MOST_PATHS, Index, Link, Tape, UnitAt
-from .layer_values import layer_name
+from .chain_rule import MOST_PATHS, Index, Link, Tape, UnitAt, layer_name
 from .result import Table, shown
 
 KEPT = 10
@@ -49,7 +48,11 @@ class Paths:
         others = self.count - len(shown_ones)
         if others:
             rows.append((f"{others:,} others", "", self.rest + sum(p.product for p in self.top[most:])))
-        end = "" if self.whole == self.count else f"; all {self.whole:,} ways are too many, so these end at {self.layers[-1]}"
+        end = (
+            ""
+            if self.whole == self.count
+            else f"; all {self.whole:,} ways are too many, so these end at {self.layers[-1]}"
+        )
         title = f"dL/dy = the sum over {self.count:,} paths through units of {', '.join(self.layers)}{end}"
         return Table(title, ("path", "weight * slope, each layer; then dL/dy of the last", "product"), rows)
 
@@ -70,15 +73,17 @@ def paths_from(tape: Tape, unit: UnitAt) -> Paths | None:
     products = products * last
     flat = products.reshape(-1)
     order = np.argsort(-np.abs(flat), kind="stable")[:KEPT]
-    top = tuple(_path(links, unit.index[-1], tuple(int(u) for u in np.unravel_index(i, products.shape)), last) for i in order)
+    top = tuple(
+        _path(links, unit.index[-1], tuple(int(u) for u in np.unravel_index(i, products.shape)), last) for i in order
+    )
     total = float(flat.sum())
     rest = float(np.delete(flat, order).sum())
-    return Paths(tuple(layer_name(link.total) for link in links), top, rest, flat.size, whole, total)
+    return Paths(tuple(layer_name(tape, link.total) for link in links), top, rest, flat.size, whole, total)
 
 
 def _products(links: list[Link], start: int) -> np.ndarray:
     """The product along each path from unit `start`, an axis for each layer, without the gradient at its end."""
-    products = links[0].weights[start] * links[0].slopes
+    products: np.ndarray = links[0].weights[start] * links[0].slopes
     for link in links[1:]:
         products = products[..., None] * (link.weights * link.slopes)
     return products

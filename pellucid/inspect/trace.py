@@ -24,8 +24,8 @@ from ..grad_mode import no_grad
 from ..nn import Module
 from ..optim import SGD, Optimizer
 from ..tensor import Tensor
-from .chain_rule import Index, Place, Tape, UnitAt
-from .layer_values import LayerTrace, Watched, layer_name, layers_after, watched
+from .chain_rule import Index, Place, Tape, UnitAt, layer_name
+from .layer_values import LayerTrace, Watched, layers_after, watched
 from .loss_formula import loss_formula
 from .paths import Paths, paths_from
 from .question import Question
@@ -159,10 +159,12 @@ class Trace(Result):
         values = (f.arriving, f.slope, f.local)
         names = ("dL/dy", "dy/dz", "dz/dw")
         rows: list[tuple[str, float, str]] = list(zip(names, values, f.sources, strict=True))
-        rows.append(("product", f.product, f"at {f.place}" if f.place else "dL/dw, the gradient"))
+        rows.append(("product", f.product, f"its share of dL/dw: {f.place}" if f.place else "dL/dw, the gradient"))
         if len(self.places) > 1:
             rows.append(("dL/dw", self.gradient, f"the gradient: the sum over {len(self.places)} places"))
-        return Table(f"3 backward: the factors of the weight at unit {f.unit}", ("factor", "number", "where from"), rows)
+        return Table(
+            f"3 backward: the factors of the weight at unit {f.unit}", ("factor", "number", "where from"), rows
+        )
 
     def place_table(self, most: int = 10) -> Table:
         """The places that contribute most, the rest as one number."""
@@ -229,10 +231,10 @@ def trace(
         why = "the weight is frozen (requires_grad is False), so training leaves it" if frozen else ""
         if gradient == 0 and not frozen:
             why = why_zero(tape, places, path)
-    labels = place_labels(places)
+    labels = place_labels(tape, places)
     paths = None if unit is None else paths_from(tape, unit)
     factors = None if chosen is None or unit is None else _factors(tape, seen, chosen, unit, labels[places.index(chosen)], question, paths, index)  # fmt: skip
-    step = take_step(question, double, path, index, learning_rate, optimizer)
+    step = take_step(question, double, path, index, float(loss.item()), learning_rate, optimizer)
     return Trace(
         weight_name(path, index), layers_after(tape, seen, unit, paths), float(loss.item()), loss_formula(output, double.target, float(loss.item())), factors,
         tuple(_place_trace(tape, place, name) for place, name in zip(places, labels, strict=True)), paths, gradient, step, why,
@@ -262,17 +264,18 @@ def _tape(question: Question, output: Tensor, loss: Tensor) -> Tape:
             f"trace: the loss of {type(question.network).__name__} depends on none of its weights; expected weights that are trained, "
             "and a forward that is the network or a method of it; see Question.of"
         )
-    return Tape.of(loss, output)
+    return Tape.of(question.network, loss, output)
 
 
 def _gradients(
     double: Question, seen: Watched, wanted: tuple[str, Index] | None, loss: Tensor
 ) -> tuple[str, Index, dict[str, np.ndarray]]:
-    """The weight that is traced, and the gradients of all parameters of its layer, zeros where the loss does not see them."""
-    layers = weights_by_layer(double.network, seen.order)
-    names = [wanted[0]] if wanted is not None else layers[0]
-    if wanted is not None:
-        names += [n for n, p in double.network.named_parameters() if p.requires_grad and n not in names]
+    """The weight that is traced, and gradients by parameter, zeros where the loss does not see them.
+
+    Not `wanted`, it is of the first layer that the loss sees.
+    """
+    layers = weights_by_layer(double.network, seen.order) if wanted is None else []
+    names = [name for layer in layers for name in layer] if wanted is None else [wanted[0]]
     parameters = [double.network.get_parameter(name) for name in names]
     found = grad(loss, parameters, retain_graph=True, allow_unused=True)
     arrays = {
@@ -282,23 +285,28 @@ def _gradients(
     if wanted is not None:
         return (*wanted, arrays)
     blame = {name: np.abs(arrays[name] * p.detach().numpy()) for name, p in zip(names, parameters, strict=True)}
+    first = next((layer for layer in layers if any(blame[name].any() for name in layer)), layers[0])
+    blame = {name: blame[name] for name in first}
     path = max(blame, key=lambda name: float(blame[name].max()))
     return path, tuple(int(i) for i in np.unravel_index(blame[path].argmax(), blame[path].shape)), arrays
 
 
-def place_labels(places: Sequence[Place]) -> list[str]:
+def place_labels(tape: Tape, places: Sequence[Place]) -> list[str]:
     """A name for each place: its layer where there are several, its step of a loop, its position; "" for the only one."""
     nodes = list({place.node.sequence: place.node for place in places}.values())
-    layers = [layer_name(node) for node in nodes]
-    several = len(set(layers)) > 1
-    loop = {node.sequence: layers[: k + 1].count(layers[k]) for k, node in enumerate(nodes) if layers.count(layers[k]) > 1}
+    layers, uses = (
+        [layer_name(tape, node) for node in nodes],
+        [(layer_name(tape, node), node.op.name) for node in nodes],
+    )
+    several, ways = len(set(layers)) > 1, len(set(uses)) > len(set(layers))
+    steps = {node.sequence: uses[: k + 1].count(uses[k]) for k, node in enumerate(nodes) if uses.count(uses[k]) > 1}
     names: list[str] = []
     for place in places:
         beside = np.array([p.index for p in places if p.node is place.node])
-        axes = [a for a in range(beside.shape[1]) if len(np.unique(beside[:, a])) > 1]
-        parts = [layer_name(place.node)] if several else []
-        parts += [f"step {loop[place.node.sequence]}"] if place.node.sequence in loop else []
-        at = [place.index[a] for a in axes]
+        at = [place.index[a] for a in range(beside.shape[1]) if len(np.unique(beside[:, a])) > 1]
+        parts = [layer_name(tape, place.node)] if several else []
+        parts += [f"by {place.node.op.name}"] if ways else []
+        parts += [f"step {steps[place.node.sequence]}"] if place.node.sequence in steps else []
         parts += [f"row {at[0]}, column {at[1]}"] if len(at) == 2 else [f"position {at[0]}"] if len(at) == 1 else []
         parts += [str(tuple(at))] if len(at) > 2 else []
         names.append(", ".join(parts))
@@ -307,23 +315,36 @@ def place_labels(places: Sequence[Place]) -> list[str]:
 
 def _place_trace(tape: Tape, place: Place, name: str) -> PlaceTrace:
     g = float(tape.arriving[place.node.sequence][place.index])
-    return PlaceTrace(name or layer_name(place.node), g, place.local, place.contribution)
+    return PlaceTrace(name or layer_name(tape, place.node), g, place.local, place.contribution + 0.0)
 
 
 def _factors(
-    tape: Tape, seen: Watched, place: Place, unit: UnitAt, label: str, question: Question, paths: Paths | None, index: Index
+    tape: Tape,
+    seen: Watched,
+    place: Place,
+    unit: UnitAt,
+    label: str,
+    question: Question,
+    paths: Paths | None,
+    index: Index,
 ) -> Factors:
     """The three factors with their sources in words."""
-    layer = layer_name(place.node)
+    layer = layer_name(tape, place.node)
     z, y = seen.value(tape, unit.total, unit.index), seen.value(tape, unit.exit, unit.index)
-    after = f"back from the loss, as a sum over {paths.count:,} paths" if paths else "back from the loss, through the layers after it"
-    activation = seen.activation_name(unit.total, unit.exit)
+    after = (
+        f"back from the loss, as a sum over {paths.count:,} paths"
+        if paths
+        else "back from the loss, through the layers after it"
+    )
+    activation = seen.activation_name(tape, unit.total)
     if unit.exit is unit.total:
         slope = "no activation follows: y = z" if not unit.blocked else f"y = z; {unit.blocked}"
     else:
         slope = f"the slope of {activation} at z = {shown(z)}" if z is not None else f"the slope of {activation}"
     name = f"{layer}[{', '.join(map(str, unit.index[1:] if unit.index[:1] == (0,) and len(unit.index) > 1 else unit.index))}]"
-    return Factors(name, label, z, y, unit.arriving, unit.slope, unit.local, (after, slope, _multiplied(place, question, index)))
+    return Factors(
+        name, label, z, y, unit.arriving, unit.slope, unit.local, (after, slope, _multiplied(place, question, index))
+    )
 
 
 def _multiplied(place: Place, question: Question, index: Index) -> str:
@@ -337,21 +358,34 @@ def _multiplied(place: Place, question: Question, index: Index) -> str:
         here = f"the input that the weight multiplies, number {index[-1]}"
         first = question.inputs[0]
         pixels = first.shape[1:]
-        if place.node.parents[0] is None and len(pixels) >= 2 and int(np.prod(pixels)) == place.node.inputs[0].shape[-1]:
+        if (
+            place.node.parents[0] is None
+            and len(pixels) >= 2
+            and int(np.prod(pixels)) == place.node.inputs[0].shape[-1]
+        ):
             spot = np.unravel_index(index[-1], pixels)
             return f"{here}: pixel row {spot[-2]}, column {spot[-1]}"
         return here
-    return "the input that the weight multiplies" if name in ("convolution", "multiply", "matmul") else f"by the rule of {name}"
+    return (
+        "the input that the weight multiplies"
+        if name in ("convolution", "multiply", "matmul")
+        else f"by the rule of {name}"
+    )
 
 
 def take_step(
-    question: Question, double: Question, path: str, index: Index, learning_rate: float, optimizer: Optimizers | None
+    question: Question,
+    double: Question,
+    path: str,
+    index: Index,
+    before: float,
+    learning_rate: float,
+    optimizer: Optimizers | None,
 ) -> Step:
     """One step of `optim.SGD` on a copy in the network's own dtype; its losses in float64. Writes into `double`'s weights."""
     old = float(question.network.get_parameter(path).detach().numpy()[index])
     plain, gradient = _stepped(question, lambda network: [SGD([p for p in network.parameters() if p.requires_grad], lr=learning_rate)], path, index)  # fmt: skip
     new = float(plain.get_parameter(path).detach().numpy()[index])
-    before = _loss(double)
     parameter = double.network.get_parameter(path)
     numbers = np.array(parameter.detach().numpy())
     numbers[index] = new
@@ -437,7 +471,9 @@ def _checks(
     difference = central_difference(double, path, index)
     allowed = DIFFERENCE * abs(gradient) + LEAST
     other = _another(gradients[path], index)
-    beside = "" if other is None else f"another weight's gradient is {abs(other - difference) / allowed:.2g} times too far"
+    beside = (
+        "" if other is None else f"another weight's gradient is {abs(other - difference) / allowed:.2g} times too far"
+    )
     checks.append(Check("the loss itself, by a central difference", "measured", f"{difference:.6g}, apart by {abs(difference - gradient):.1g}, at most {allowed:.1g}", abs(difference - gradient) <= allowed, beside))  # fmt: skip
     return checks
 
@@ -458,7 +494,9 @@ def _notes(question: Question, step: Step) -> list[str]:
     notes = []
     if step.optimizer and step.optimizer != "SGD":
         notes.append(f"The run trained with {step.optimizer}, which rescales each gradient; its first step is shown beside the plain one.")  # fmt: skip
-    notes.append("This is one example in eval mode; training averages the gradients of a batch, with dropout and augmentation where set.")
+    notes.append(
+        "This is one example in eval mode; training averages the gradients of a batch, with dropout and augmentation where set."
+    )
     return notes
 
 

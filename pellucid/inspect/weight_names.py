@@ -32,7 +32,9 @@ def find_weight(network: Module, weight: str | tuple[str, int | Index]) -> tuple
         readable = True
     if path not in parameters:
         some = [f"{name} {format_shape(p.shape)}" for name, p in parameters.items()]
-        names = ", ".join(some[:MOST_NAMES]) + (f", and {len(some) - MOST_NAMES} more" if len(some) > MOST_NAMES else "")
+        names = ", ".join(some[:MOST_NAMES]) + (
+            f", and {len(some) - MOST_NAMES} more" if len(some) > MOST_NAMES else ""
+        )
         raise OptionError(
             f"weight: no {path!r} in {type(network).__name__}; expected one of {names or 'none, it has no weights'}."
             f"{suggestion(path, list(parameters))}"
@@ -55,7 +57,9 @@ def weights_by_layer(network: Module, called: Sequence[str]) -> list[list[str]]:
     layers: list[list[str]] = []
     modules = dict(network.named_modules())
     for path in called:
-        own = {f"{path}.{n}" if path else n: p for n, p in modules[path].named_parameters(recurse=False) if p.requires_grad}
+        own = {
+            f"{path}.{n}" if path else n: p for n, p in modules[path].named_parameters(recurse=False) if p.requires_grad
+        }
         matrices = [name for name, p in own.items() if p.ndim > 1]
         if own:
             layers.append(matrices or list(own))
