@@ -15,6 +15,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from .zero_gradient import why_zero
 
 Optimizers = Callable[[Module], Sequence[Optimizer]]
 PRODUCT, SUM, DIFFERENCE, LEAST = 1e-14, 1e-10, 1e-6, 1e-9  # what the checks allow
+WIDTH = 100  # of a screen
 DISTANCE = 1e-6  # of the two points of the central difference
 
 
@@ -184,8 +186,8 @@ class Trace(Result):
             ("learning rate * gradient", f"{s.learning_rate:g} * {s.gradient:.6g} = {-change:.6g}"),
             ("new weight", f"{s.old:.9g} - {-change:.6g} = {s.new:.9g}"),
             ("loss before", f"{s.loss:.9g}"),
-            ("loss after this weight's step", f"{s.after_one:.9g}, {_moved(s.after_one - s.loss)}; by slope times change {self.gradient * s.change:+.3g}"),
-            ("loss after the step of all weights", f"{s.after_all:.9g}, {_moved(s.after_all - s.loss)}"),
+            ("loss, this weight moved", f"{s.after_one:.9g}, {_moved(s.after_one - s.loss)}; gradient times change {self.gradient * s.change:+.3g}"),
+            ("loss, all weights moved", f"{s.after_all:.9g}, {_moved(s.after_all - s.loss)}"),
         ]  # fmt: skip
         if s.own is not None:
             rows.append((f"new weight by {s.optimizer}", f"{s.own:.9g}, {_moved(s.own - s.old)} in its first step"))
@@ -194,9 +196,11 @@ class Trace(Result):
     def __str__(self) -> str:
         """One screen: the most important rows of each table."""
         most = 2 if len(self.layers) <= 3 else 1
-        tables = [self.forward_table(most), self.loss_table(), *self.backward_tables(4), self.step_table()]
+        loss = "\n".join(wrap(f"2 loss: {self.formula}", WIDTH, subsequent_indent="  "))
+        tables = [self.forward_table(most), loss, *self.backward_tables(4), self.step_table()]
         lines = [f"check  {check}" for check in self.checks]
-        return "\n".join([self.headline(), *map(str, tables), *lines, *self.notes])
+        wrapped = ["\n".join(wrap(line, WIDTH, subsequent_indent="  ")) for line in (self.headline(), *self.notes)]
+        return "\n".join([wrapped[0], *map(str, tables), *lines, *wrapped[1:]])
 
 
 def trace(
@@ -455,26 +459,27 @@ def _checks(
     checks: list[Check] = []
     if factors is not None and chosen is not None:
         parts = [p.contribution for p in places]
-        missed = _apart(sum(parts), gradient)
-        without = _apart(sum(parts) - chosen.contribution, gradient)
-        checks.append(Check(
-            f"{len(parts)} place{'s' if len(parts) > 1 else ''} = backward pass", "proven", f"apart by {missed:.1g} of it, at most {SUM:g}", missed <= SUM,
-            f"without the largest {without:.2g}" if gradient else "both are 0",
-        ))  # fmt: skip
+        missed, without = _apart(sum(parts), gradient), _apart(sum(parts) - chosen.contribution, gradient)
+        name = "the product is the gradient" if len(parts) == 1 else f"{len(parts)} places add up to the gradient"
+        control = f"without the largest {without:.2g}" if gradient else ""
+        checks.append(Check(name, "proven", f"to {missed:.1g}, at most {SUM:g}", missed <= SUM, control))
         scale = abs(chosen.contribution) or abs(factors.arriving * factors.local)
         off = abs(factors.product - chosen.contribution) / scale if scale else 0.0
         bare = abs(factors.arriving * factors.slope - chosen.contribution) / scale if scale else 0.0
-        checks.append(Check("three factors", "proven", f"apart by {off:.1g}, at most {PRODUCT:g}", off <= PRODUCT, f"without dz/dw {bare:.2g}" if factors.local != 1 and scale else ""))  # fmt: skip
+        control = f"two of them {bare:.2g}" if factors.local != 1 and scale else ""
+        checks.append(Check("three factors are dL/dz * dz/dw", "proven", f"to {off:.1g}, at most {PRODUCT:g}", off <= PRODUCT, control))  # fmt: skip
     if factors is not None and paths is not None:
-        missed = _apart(paths.total, factors.arriving)
-        checks.append(Check(f"{paths.count:,} paths = dL/dy", "proven", f"apart by {missed:.1g}, at most {SUM:g}", missed <= SUM, f"without the largest {_apart(paths.total - paths.top[0].product, factors.arriving):.2g}" if factors.arriving else "both are 0"))  # fmt: skip
+        missed, without = (
+            _apart(total, factors.arriving) for total in (paths.total, paths.total - paths.top[0].product)
+        )
+        control = f"without the largest {without:.2g}" if factors.arriving else ""
+        checks.append(Check(f"{paths.count:,} paths add up to dL/dy", "proven", f"to {missed:.1g}, at most {SUM:g}", missed <= SUM, control))  # fmt: skip
     difference = central_difference(double, path, index)
     allowed = DIFFERENCE * abs(gradient) + LEAST
     other = _another(gradients[path], index)
-    beside = (
-        "" if other is None else f"another weight's gradient is {abs(other - difference) / allowed:.2g} times too far"
-    )
-    checks.append(Check("the loss itself, by a central difference", "measured", f"{difference:.6g}, apart by {abs(difference - gradient):.1g}, at most {allowed:.1g}", abs(difference - gradient) <= allowed, beside))  # fmt: skip
+    control = "" if other is None else f"of another weight {abs(other - difference):.1g}"
+    said = f"{difference:.6g}, apart {abs(difference - gradient):.1g} of {allowed:.1g}"
+    checks.append(Check("central difference", "measured", said, abs(difference - gradient) <= allowed, control))
     return checks
 
 
@@ -492,10 +497,18 @@ def _another(gradients: np.ndarray, index: Index) -> float | None:
 def _notes(question: Question, step: Step) -> list[str]:
     """What the run's own training does beyond this step."""
     notes = []
+    if step.after_all > step.loss:
+        notes.append("The step of all weights overshoots: the loss rises. A smaller learning rate would lower it.")
     if step.optimizer and step.optimizer != "SGD":
-        notes.append(f"The run trained with {step.optimizer}, which rescales each gradient; its first step is shown beside the plain one.")  # fmt: skip
+        notes.append(
+            f"The run trained with {step.optimizer}, which rescales each gradient; its own first step is the last line above."
+        )
+    elif step.optimizer:
+        notes.append(
+            "The run trained with SGD with momentum or weight decay; its own first step is the last line above."
+        )
     notes.append(
-        "This is one example in eval mode; training averages the gradients of a batch, with dropout and augmentation where set."
+        "One example in eval mode; training takes the mean over a batch, with dropout and augmentation where set."
     )
     return notes
 
