@@ -22,6 +22,9 @@ import numpy as np
 from ..autograd import grad
 from ..errors import OptionError
 from ..grad_mode import no_grad
+from ..models.bagged_mlp import BaggedMLP
+from ..models.heads.language import LanguageModel
+from ..models.heads.prediction import PredictionModel
 from ..nn import Module
 from ..optim import SGD, Optimizer
 from ..tensor import Tensor
@@ -37,7 +40,7 @@ from .zero_gradient import why_zero
 
 Optimizers = Callable[[Module], Sequence[Optimizer]]
 PRODUCT, SUM, DIFFERENCE, LEAST = 1e-14, 1e-10, 1e-6, 1e-9  # what the checks allow
-WIDTH = 100  # of a screen
+WIDTH, FEW = 100, (6, 6)  # of a screen; of its first table
 DISTANCE = 1e-6  # of the two points of the central difference
 
 
@@ -130,13 +133,15 @@ class Trace(Result):
         )
 
     def tables(self) -> list[Table]:
-        return [self.forward_table(), self.loss_table(), *self.backward_tables(), self.step_table()]
+        return [self.forward_table(), self.loss_table(), *self.backward_tables(), self.units_table(), self.step_table()]
 
     def remarks(self) -> tuple[str, ...]:
         return self.notes
 
-    def forward_table(self, most: int = 100) -> Table:
-        """What each layer's units add up, and what they give on."""
+    def forward_table(self, layers: int = 100, rows_in_all: int = 1000) -> Table:
+        """What each layer's units add up, and what they give on: at most so many layers, the last among them, and rows."""
+        kept = self.layers if len(self.layers) <= layers else (*self.layers[: layers - 1], self.layers[-1])
+        most = max(1, rows_in_all // max(1, len(kept)))
         rows = [
             (layer.path, unit.name + (" <-" if unit.traced else ""), unit.z, layer.activation, unit.y)
             for layer in self.layers for unit in layer.units[:most]
@@ -154,6 +159,11 @@ class Trace(Result):
         if self.paths is not None:
             tables.append(self.paths.table(most))
         return tables
+
+    def units_table(self) -> Table:
+        """What came back to the units of each layer, a vector a layer."""
+        rows = [(layer.path, unit.name, unit.arriving, unit.at_sum) for layer in self.layers for unit in layer.units]
+        return Table("what comes back to the units, layer by layer", ("layer", "unit", "dL/dy", "dL/dz"), rows)
 
     def factor_table(self) -> Table:
         f = self.factors
@@ -195,12 +205,16 @@ class Trace(Result):
 
     def __str__(self) -> str:
         """One screen: the most important rows of each table."""
-        most = 2 if len(self.layers) <= 3 else 1
-        loss = "\n".join(wrap(f"2 loss: {self.formula}", WIDTH, subsequent_indent="  "))
-        tables = [self.forward_table(most), loss, *self.backward_tables(4), self.step_table()]
+        loss = _wrapped(f"2 loss: {self.formula}")
+        step = str(self.step_table()).splitlines()
+        tables = [
+            self.forward_table(*FEW),
+            loss,
+            *self.backward_tables(3 if len(self.places) > 1 else 2),
+            "\n".join([step[0], *step[2:]]),
+        ]
         lines = [f"check  {check}" for check in self.checks]
-        wrapped = ["\n".join(wrap(line, WIDTH, subsequent_indent="  ")) for line in (self.headline(), *self.notes)]
-        return "\n".join([wrapped[0], *map(str, tables), *lines, *wrapped[1:]])
+        return "\n".join([_wrapped(self.headline()), *map(str, tables), *lines, *map(_wrapped, self.notes)])
 
 
 def trace(
@@ -497,20 +511,29 @@ def _another(gradients: np.ndarray, index: Index) -> float | None:
 def _notes(question: Question, step: Step) -> list[str]:
     """What the run's own training does beyond this step."""
     notes = []
+    network = question.network
     if step.after_all > step.loss:
         notes.append("The step of all weights overshoots: the loss rises. A smaller learning rate would lower it.")
     if step.optimizer and step.optimizer != "SGD":
         notes.append(
-            f"The run trained with {step.optimizer}, which rescales each gradient; its own first step is the last line above."
+            f"The run trained with {step.optimizer}, which rescales each gradient: its own first step is above."
         )
     elif step.optimizer:
+        notes.append("The run trained with SGD with momentum or weight decay: its own first step is above.")
+    if isinstance(network, LanguageModel):
+        notes.append("The loss is that of one token; training takes the mean over all tokens of a text.")
+    elif isinstance(network, BaggedMLP):
         notes.append(
-            "The run trained with SGD with momentum or weight decay; its own first step is the last line above."
+            "The answer is a mean of networks; training gives each a loss of its own, on the rows that it learns."
         )
-    notes.append(
-        "One example in eval mode; training takes the mean over a batch, with dropout and augmentation where set."
-    )
+    elif isinstance(network, PredictionModel) and (network.label_smoothing or network.class_weight is not None):
+        notes.append("Training adds label smoothing or class weights to this loss.")
+    notes.append("One example in eval mode: training averages a batch, with dropout and augmentation where set.")
     return notes
+
+
+def _wrapped(line: str) -> str:
+    return "\n".join(wrap(line, WIDTH, subsequent_indent="  "))
 
 
 def _moved(change: float) -> str:

@@ -18,8 +18,8 @@ def why_zero(tape: Tape, places: Sequence[Place], path: str) -> str:
         return "its contributions are not zero, but they cancel exactly"
     counts = Counter(_reason(tape, place) for place in places[:MOST_PLACES])
     if len(counts) == 1:
-        where = f" at each of its {len(places)} places" if len(places) > 1 else ""
-        return f"{next(iter(counts))}{where}"
+        where = f"at each of its {len(places)} places " if len(places) > 1 else ""
+        return f"{where}{next(iter(counts))}"
     return "; ".join(f"at {count} of its places {reason}" for reason, count in counts.most_common())
 
 
@@ -31,4 +31,4 @@ def _reason(tape: Tape, place: Place) -> str:
         return unit.blocked
     if not unit.slope:
         return "its unit is off: the slope of the activation is 0 there"
-    return "the loss does not see its unit: every way from it ends in units that are off, in weights of 0, or outside the loss"
+    return "the loss does not see its unit: every way on meets a unit that is off or a weight of 0"

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from markupsafe import Markup, escape
 
 from ..inspect.layer_values import LayerTrace
+from ..inspect.result import Table
 from ..inspect.trace import Trace
 from .html import figure, printable, section
-from .inspection import ViewPage, result_sections
+from .inspection import ViewPage, markup_of, result_sections
 
 MOST_COLUMNS = 4  # of layers in the picture
-PITCH, TOP, RADIUS, COLUMN = 56, 92, 17, 150
+PITCH, TOP, RADIUS, COLUMN = 56, 92, 17, 160
+FORWARD = (
+    "Each unit adds up its inputs times its weights (z), and its activation makes y of that. An arrow marks the path."
+)
+LOSS = "The answer is compared with the right one: one number says how wrong it is."
+BACKWARD = (
+    "How the loss moves with the weight: three factors, each read off the layer it belongs to, by the chain rule."
+)
+STEP = "The weight moves against its gradient, by the learning rate times it."
 READ = "From left to right is forward, along the thick line; backward multiplies the numbers on it from right to left."
 
 
@@ -19,14 +30,22 @@ def trace_page(found: Trace, name: str, command: str) -> ViewPage:
     lead = (
         READ if found.paths is not None else f"{READ} The dashed part stands for all ways through the layers between."
     )
-    drawn = (
-        [section("One weight's way to the loss", figure(found.weight, trace_picture(found)), lead=lead)]
-        if found.factors
-        else []
-    )
-    return ViewPage(
-        "trace", f"One step of training on {name}", found.headline(), [*drawn, *result_sections(found)], command=command
-    )
+    drawn = [figure(found.weight, trace_picture(found))] if found.factors else []
+    sections = [section("One weight's way to the loss", *drawn, lead=lead)] if drawn else []
+    backward = [markup_of(table) for table in (*found.backward_tables(), found.units_table())]
+    factors, *others = backward if found.factors else [Markup(""), *backward]
+    sections += [
+        section("1 forward", _bare(found.forward_table()), lead=FORWARD),
+        section("2 loss", _bare(found.loss_table()), lead=LOSS),
+        section("3 backward", factors, *others, lead=BACKWARD),
+        section("4 step", _bare(found.step_table()), lead=STEP),
+        *result_sections(found)[len(found.tables()) :],
+    ]
+    return ViewPage("trace", f"One step of training on {name}", found.headline(), sections, command=command)
+
+
+def _bare(table: Table) -> Markup:
+    return markup_of(dataclasses.replace(table, title=""))
 
 
 def trace_picture(found: Trace) -> Markup:
@@ -73,7 +92,7 @@ def _way(found: Trace, layers: tuple[LayerTrace, ...], xs: list[float]) -> list[
         text = _text((xs[1] + xs[-1]) / 2, y - 10, f"dL/dy = {f.arriving:.4g}", "strong")
         return [
             *parts,
-            f'<line class="ours curve dashed" x1="{xs[1] + RADIUS:g}" y1="{y}" x2="{xs[-1] - RADIUS:g}" y2="{y}"/>',
+            f'<line class="ours way dashed" x1="{xs[1] + RADIUS:g}" y1="{y}" x2="{xs[-1] - RADIUS:g}" y2="{y}"/>',
             text,
         ]
     path = found.paths.top[0]
@@ -84,14 +103,14 @@ def _way(found: Trace, layers: tuple[LayerTrace, ...], xs: list[float]) -> list[
 
 def _edge(x: float, to: float, above: str, below: str) -> str:
     y = _y(0)
-    line = f'<line class="ours curve" stroke-width="4" x1="{x + RADIUS:g}" y1="{y}" x2="{to - RADIUS:g}" y2="{y}"/>'
+    line = f'<line class="ours way" x1="{x + RADIUS:g}" y1="{y}" x2="{to - RADIUS:g}" y2="{y}"/>'
     return line + _text((x + to) / 2, y - 10, above, "strong") + _text((x + to) / 2, y + 20, below, "")
 
 
 def _unit(x: float, row: int, name: str, value: str, on_path: bool) -> str:
     y = _y(row)
-    style = "ours curve" if on_path else "plain curve"
-    back = f'<circle cx="{x:g}" cy="{y}" r="{RADIUS}" fill="var(--card)" class="{style}" style="fill: var(--card)"/>'
+    style = "unit ours" if on_path else "unit plain"
+    back = f'<circle cx="{x:g}" cy="{y}" r="{RADIUS}" class="{style}"/>'
     short = name if len(name) <= 6 else name[:5] + "…"
     return back + _text(x, y + 4, short, "strong" if on_path else "") + _text(x, y + RADIUS + 13, value, "")
 

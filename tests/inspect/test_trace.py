@@ -1,15 +1,18 @@
 """Trace: the numbers of one step of training against backward passes, differences, optimizers and arithmetic by hand."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from family_runs import FAMILIES
 from untouched import untouched
 
 import pellucid as torch
 from pellucid import functional as F
 from pellucid import nn, optim
+from pellucid.cli import cli
 from pellucid.errors import OptionError
 from pellucid.inference.asked import RunExamples
 from pellucid.inspect import Question, chain_rule, trace
@@ -52,7 +55,7 @@ class Attending(nn.Module):
 
 
 def perceptron():
-    return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3))
+    return nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 3))
 
 
 def questions():
@@ -232,10 +235,10 @@ def test_paths_end_earlier_where_there_are_too_many(monkeypatch):
     question = questions()["mlp"]
     whole = trace(question, "0.weight[0,0]")
     live = trace(question).paths
-    assert whole.paths.count == live.count == 8 * 3
-    monkeypatch.setattr("pellucid.inspect.paths.MOST_PATHS", 10)
+    assert whole.paths.count == live.count == 16 * 3
+    monkeypatch.setattr("pellucid.inspect.paths.MOST_PATHS", 20)
     found = trace(question)
-    assert (found.paths.count, found.paths.whole) == (8, 24)
+    assert (found.paths.count, found.paths.whole) == (16, 48)
     assert found.paths.total == pytest.approx(live.total, rel=1e-12)
     assert "too many" in str(found)
 
@@ -263,12 +266,12 @@ def test_wrong_weights_are_refused_with_the_names_there_are():
     question = questions()["mlp"]
     with untouched(question.network):
         for weight, words in (
-            ("5.weight[0,0]", r"no '5.weight' in Sequential; expected one of 0.weight \(12, 6\), 0.bias \(12,\)"),
+            ("5.weight[0,0]", r"no '5.weight' in Sequential; expected one of 0.weight \(24, 6\), 0.bias \(24,\)"),
             (
                 "0.weight",
-                r"expected an index into 0.weight \(12, 6\), counted from 0; write for example 0.weight\[11,5\]",
+                r"expected an index into 0.weight \(24, 6\), counted from 0; write for example 0.weight\[23,5\]",
             ),
-            ("0.weight[12,0]", "expected an index"),
+            ("0.weight[24,0]", "expected an index"),
             ("0.weight[1]", "expected an index"),
             ("0.weight[-1,0]", "expected an index"),
             ("0.weight[a,0]", "no '0.weight.a,0.'|expected an index"),
@@ -306,7 +309,8 @@ def test_every_family_is_traced_without_a_trace(family_run, family):
         found = trace(asked.question)
     assert all(check.holds for check in found.checks), found
     assert found.layers
-    assert len(str(found).splitlines()) <= 40
+    assert len(str(found).splitlines()) <= 37  # a screen, with three lines of the command
+    assert max(map(len, str(found).splitlines())) <= 100
     assert trace_page(found, asked.name, "").sections
 
 
@@ -335,6 +339,32 @@ def test_the_new_weight_is_that_of_train(family_run):
     sgd.step()
     path, index = re.fullmatch(r"(.*)\[(.*)\]", found.weight).groups()
     assert float(network.get_parameter(path).detach().numpy()[tuple(map(int, index.split(",")))]) == found.step.new
+
+
+def test_the_command_prints_a_screen_and_writes_a_page(family_run):
+    run = family_run("mlp")
+    result = CliRunner().invoke(cli, ["trace", str(run), "--example", "3", "--lr", "0.1"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert len(lines) <= 40
+    assert [line[:2] for line in lines if re.match("[1-4] ", line)] == ["1 ", "2 ", "3 ", "4 "]
+    assert lines[-1].startswith("next    pellucid ")
+    page = (run / "inspect" / "trace.html").read_text()
+    assert page.index("1 forward") < page.index("2 loss") < page.index("3 backward") < page.index("4 step")
+    assert "holds no row, picture or text of your data" in page
+    assert "data:image" not in page
+    assert "<svg" in page
+    assert " style=" not in page.partition("<svg")[2].partition("</svg>")[0]
+    numbers = json.loads((run / "inspect" / "trace.json").read_text())
+    assert numbers["step"]["learning_rate"] == 0.1
+    result = CliRunner().invoke(cli, ["trace", str(run), "--weight", "layers.0.weight[3,20]", "--json"])
+    said = json.loads(result.output)
+    assert said["weight"] == "layers.0.weight[3,20]"
+    assert said["step"]["optimizer"] == "AdamW"
+    for wrong, words in (("--weight", "no 'layers.9.weight' in MLP"), ("--lr", "lr")):
+        result = CliRunner().invoke(cli, ["trace", str(run), wrong, "layers.9.weight" if wrong == "--weight" else "0"])
+        assert result.exit_code == 2
+        assert words in result.output
 
 
 @pytest.mark.slow
