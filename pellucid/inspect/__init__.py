@@ -10,6 +10,7 @@ from .entries import Entries, entries
 from .filters import first_filters
 from .question import Question
 from .summary import Row, Summary, summary
+from .trace import Trace, trace
 from .undisturbed import restored, undisturbed
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Question",
     "Row",
     "Summary",
+    "Trace",
     "attention_maps",
     "attribute",
     "blame",
@@ -31,5 +33,6 @@ __all__ = [
     "restored",
     "run_with_cache",
     "summary",
+    "trace",
     "undisturbed",
 ]

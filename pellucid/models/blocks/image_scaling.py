@@ -30,14 +30,14 @@ class ImageScaling(nn.Module):
         self.white = float(inputs.white)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Encoded images as float32 (B, C, H, W) from -1 to 1. Raises ShapeError for another size."""
+        """Encoded images as float32, or their own float dtype, (B, C, H, W) from -1 to 1. Raises ShapeError for another size."""
         expected = self.shape[1:] if self.grey else self.shape
         if image.shape[1:] != expected:
             raise ShapeError(
                 f"input {format_shape(image.shape)}; expected (B, {', '.join(map(str, expected))}); "
                 "pass images as the preprocessor encodes them"
             )
-        return image.reshape(-1, *self.shape).float() * (2 / self.white) - 1  # (B, C, H, W)
+        return image.reshape(-1, *self.shape).as_floating() * (2 / self.white) - 1  # (B, C, H, W)
 
     def denormalize(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) from -1 to 1 in the data's encoding, float32; values outside are clamped."""

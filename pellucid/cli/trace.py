@@ -1,0 +1,66 @@
+"""`pellucid trace`: one step of training, number by number, seen from one weight (floor 11)."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+import click
+
+from ..inference.asked import RunExamples
+from ..inspect.trace import trace
+from ..nn import Module
+from ..optim import Optimizer
+from ..report.trace_view import trace_page
+from ..training.optimizers import make_optimizers
+from .inspecting import EXAMPLE, TEXT, asked_of, find_run, show
+from .options import JSON, HeadedCommand, Number, option
+
+
+@click.command("trace", cls=HeadedCommand)
+@click.argument("run")
+@click.argument("data", required=False)
+@EXAMPLE
+@TEXT
+@option(
+    "--weight",
+    metavar="NAME",
+    common=True,
+    help="Which weight, as in layers.0.weight[5,123].  [default: the one of the first layer that is most to blame]",
+)
+@option("--lr", type=Number(), metavar="X", common=True, help="Learning rate of the step.  [default: the run's]")
+@JSON
+def command(
+    run: str,
+    data: str | None,
+    example: int | None,
+    text: str | None,
+    weight: str | None,
+    lr: float | None,
+    as_json: bool,
+) -> None:
+    """Show one step of training of RUN number by number, for one weight and one example: forward, loss, backward, step.
+
+    \b
+    pellucid trace last
+    pellucid trace last --example 17 --weight layers.0.weight[5,12] --lr 0.1
+    pellucid trace last --text "the cat sat on the"
+    """
+    trained = find_run(run)
+    asked = asked_of(RunExamples(trained), data, example, text)
+    settings = trained.config.settings
+    settings = settings if lr is None else dataclasses.replace(settings, lr=lr)
+
+    def own(network: Module) -> list[Optimizer]:
+        return make_optimizers(network, settings)
+
+    plain = settings.optimizer == "sgd" and not settings.momentum and not settings.weight_decay
+    found = trace(asked.question, weight, settings.lr, None if plain else own)
+    words = [
+        "pellucid trace",
+        run,
+        *([shlex.quote(data)] if data else []),
+        *([f"--example {example}"] if example else []),
+    ]
+    view = trace_page(found, asked.name, " ".join(words))
+    show(trained, found, view, as_json, more={"example": asked.name}, next_command=f"pellucid explain {run}")
