@@ -11,14 +11,19 @@ from markupsafe import Markup
 
 from ..errors import OptionError
 from ..inference.asked import Asked, RunExamples
+from ..inference.attributed import attribution_of
 from ..inference.wrong import wrong_answers
+from ..inspect.attribution import METHODS
 from ..inspect.blame import MEASURES, blame
 from ..inspect.result import Result
 from ..models.heads.language import LanguageModel
+from ..report.attribution_view import attribution_sections
 from ..report.blame_view import blame_sections, example_section
 from ..report.inspection import ViewPage
 from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
 from .options import JSON, HeadedCommand, Whole, option
+
+BY_REMOVAL = ("auto", "gradient", "exact")
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,36 @@ class Wanted:
     top: int
     measure: str
     method: str
+    target: str | None
+    baseline: str | None
+    with_examples: bool
+
+
+def _inputs(wanted: Wanted) -> tuple[Result, list[Markup]]:
+    if len(wanted.asked) > 1:
+        raise OptionError(
+            f"--wrong {len(wanted.asked)}: with --of inputs; expected one example, whose input is looked at; write --example N"
+        )
+    (asked,) = wanted.asked
+    method = "integrated_gradients" if wanted.method == "auto" else wanted.method
+    if method not in METHODS:
+        raise OptionError(
+            f"--method {method}: with --of inputs; expected one of {', '.join(METHODS)}; write --method occlusion, say"
+        )
+    found = attribution_of(wanted.examples, asked, method, wanted.target, wanted.baseline, wanted.with_examples)
+    return found, attribution_sections(found, asked)
 
 
 def _parts(wanted: Wanted) -> tuple[Result, list[Markup]]:
+    if wanted.method not in BY_REMOVAL:
+        raise OptionError(
+            f"--method {wanted.method}: with --of {wanted.of}; expected one of {', '.join(BY_REMOVAL)}; or write --of inputs"
+        )
+    for name, value in (("--target", wanted.target), ("--baseline", wanted.baseline)):
+        if value is not None:
+            raise OptionError(
+                f"{name} {value}: with --of {wanted.of}; expected it with --of inputs alone; leave it out"
+            )
     found = blame(
         [one.question for one in wanted.asked],
         wanted.of,  # type: ignore[arg-type]
@@ -50,6 +82,7 @@ OF: dict[str, Callable[[Wanted], tuple[Result, list[Markup]]]] = {
     "units": _parts,
     "heads": _parts,
     "layers": _parts,
+    "inputs": _inputs,
 }
 
 
@@ -83,16 +116,27 @@ OF: dict[str, Callable[[Wanted], tuple[Result, list[Markup]]]] = {
 )
 @option(
     "--method",
-    type=click.Choice(["auto", "gradient", "exact"]),
+    type=click.Choice([*BY_REMOVAL, *METHODS]),
     default="auto",
     show_default=True,
-    help="Measure all parts, or the first by the gradient; auto measures all where that takes about a second.",
+    help="Measure all parts (exact), or the first by the gradient; auto measures all where that takes about a second. The other "
+    "words are for --of inputs, whose default is integrated_gradients.",
+)
+@option(
+    "--target",
+    metavar="ANSWER",
+    help="With --of inputs: the answer that is looked at.  [default: what the network says]",
+)
+@option(
+    "--baseline",
+    metavar="mean|zero|FILE",
+    help="With --of inputs: what the example is compared with.  [default: no ink, the training mean, or no token]",
 )
 @WITH_EXAMPLES
 @JSON
 def command(
     run: str, data: str | None, example: int | None, wrong: int | None, text: str | None, of: str, top: int, measure: str,
-    method: str, with_examples: bool, as_json: bool,
+    method: str, target: str | None, baseline: str | None, with_examples: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which weights, units, heads or layers of RUN made an answer wrong: without them the loss would be lower. Each row
     is measured, by setting the part to zero.
@@ -114,7 +158,7 @@ def command(
     else:
         one = asked_of(examples, data, example, text)
         asked = [one if text is None else _about_its_last_token(one)]
-    result, sections = OF[of](Wanted(examples, asked, of, top, measure, method))
+    result, sections = OF[of](Wanted(examples, asked, of, top, measure, method, target, baseline, with_examples))
     words = _about(examples, asked, shown=with_examples)
     holds = ""
     if with_examples and len(asked) == 1:

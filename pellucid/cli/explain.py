@@ -48,7 +48,7 @@ def command(
     """
     examples = RunExamples(find_run(run))
     asked = asked_of(examples, data, example, text)
-    found = explanation(examples, asked, fixed)
+    found = explanation(examples, asked, fixed, with_examples)
     words = ["pellucid", "explain", run, *([data] if data else []), *(["--example", str(example)] if example else [])]
     view = explanation_page(found, asked, with_examples, shlex.join(words))
     of = f" --example {asked.row}" if asked.row is not None and asked.part == "test" else ""

@@ -15,7 +15,8 @@ import numpy as np
 from .metrics import wilson
 
 NEAREST = 100  # validation rows that are counted, or a tenth of them where there are more
-FEW = 20  # rows below which a share is told with a warning
+FEW = 20  # rows that are counted at least, however unlike they are
+WITHIN = 0.1  # of the probability, where there are more than FEW
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def sureness_of_class(probability: float, known: np.ndarray, target: np.ndarray)
     if not len(known):
         return Sureness(0, probability)
     largest, said = known.max(1), known.argmax(1)
-    near = np.argsort(np.abs(largest - probability), kind="stable")[: max(NEAREST, len(known) // 10)]
+    apart = np.abs(largest - probability)
+    near = np.argsort(apart, kind="stable")[: max(NEAREST, len(known) // 10)]
+    near = near[: max(FEW, int((apart[near] <= WITHIN).sum()))]
     right = int((said[near] == target[near]).sum())
     return Sureness(
         len(near),

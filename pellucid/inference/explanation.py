@@ -1,7 +1,7 @@
 """Why did it say so? One answer of a run's network, all that is known of it together (floor 8).
 
-The answer and how sure it is; how often such sureness was right on validation rows; what of the input mattered; the training
-examples nearest to it; the least change that turns it. Each part says what it cannot tell.
+The answer and how sure it is; how often such sureness was right on validation rows; what of the input mattered; which weights are
+to blame if it is wrong; the training examples nearest to it; the least change that turns it. Each part says what it cannot tell.
 
 Shapes: N examples, K outputs.
 """
@@ -19,6 +19,8 @@ from ..data.problem import Examples, Inputs
 from ..errors import PellucidError
 from ..evaluation.evaluator import answers_of, inverse_transform
 from ..evaluation.sureness import Sureness, sureness_of_class, sureness_of_number
+from ..inspect.attribution import Attribution
+from ..inspect.blame import Blame, blame
 from ..inspect.counterfactual import Counterfactual, counterfactual, unknown_column
 from ..inspect.result import Check, Result, Table
 from ..inspect.undisturbed import undisturbed
@@ -27,11 +29,13 @@ from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..tensor import Tensor
 from .asked import Asked, RunExamples
+from .attributed import attribution_of
 from .neighbours import nearest
 
 MOST_JUDGED = 2000  # validation rows by which sureness is counted
 MOST_KNOWN = 20_000  # training rows that are compared
-SHOWN = 5  # answers, neighbours
+SHOWN = 3  # answers, neighbours
+MOST_PARTS, MOST_BLAMED, MOST_CHECKS = 6, 4, 1  # rows and checks of a part, so that all fit a screen
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Explanation(Result):
     """name: of the example.      answer: as a person reads it.      right: what the data say, None where that is not known.
 
     likeliest: answers with their probabilities, the likeliest first; of a number empty.
+    blamed: of a wrong answer, the weights without which the loss would be lower.
     missing: a line for each part that there is none of, and why.
     """
 
@@ -56,16 +61,20 @@ class Explanation(Result):
     right: str | None
     likeliest: tuple[tuple[str, float], ...]
     sureness: Sureness | None
+    attribution: Attribution | None
+    blamed: Blame | None
     neighbours: tuple[Neighbour, ...]
     change: Counterfactual | None
     missing: tuple[str, ...] = ()
 
     @property
     def checks(self) -> Sequence[Check]:  # type: ignore[override]
-        return self.change.checks if self.change is not None else ()
+        parts = (self.attribution, self.blamed, self.change)
+        return [check for one in parts if one is not None for check in one.checks[:MOST_CHECKS]]
 
     @property
     def wrong(self) -> bool:
+        """Whether the data say another class; a number is always a little off."""
         return self.right is not None and self.right != self.answer
 
     def headline(self) -> str:
@@ -82,10 +91,14 @@ class Explanation(Result):
     def tables(self) -> Sequence[Table]:
         found = []
         if len(self.likeliest) > 1:
-            found.append(Table("answers", ("answer", "probability"), self.likeliest))
+            found.append(Table("Answers", ("answer", "probability"), self.likeliest))
+        if self.attribution is not None:
+            found += [_first(one, MOST_PARTS) for one in self.attribution.tables()]
+        if self.blamed is not None and self.blamed.rows:
+            found.append(_first(self.blamed.tables()[0], MOST_BLAMED))
         if self.neighbours:
             rows = [(f"train {n.row}", n.target, n.distance) for n in self.neighbours]
-            found.append(Table("nearest training examples", ("example", "the data say", "distance"), rows))
+            found.append(Table("Nearest training examples", ("example", "the data say", "distance"), rows))
         if self.change is not None:
             found += [dataclasses.replace(one, title=self.change.headline()) for one in self.change.tables()]
         return found
@@ -94,10 +107,13 @@ class Explanation(Result):
         return (*(self.change.remarks() if self.change is not None else ()), *self.missing)
 
 
-def explanation(examples: RunExamples, asked: Asked, fixed: Sequence[str] = ()) -> Explanation:
+def explanation(
+    examples: RunExamples, asked: Asked, fixed: Sequence[str] = (), with_examples: bool = True
+) -> Explanation:
     """What there is to know of one answer of a run.
 
-    fixed: columns that cannot change. Raises OptionError for a name that is no column's.
+    fixed: columns that cannot change. with_examples: whether the attribution as JSON may show the example.
+    Raises OptionError for a name that is no column's.
     """
     missing: list[str] = []
 
@@ -108,18 +124,26 @@ def explanation(examples: RunExamples, asked: Asked, fixed: Sequence[str] = ()) 
             missing.append(f"{what}: {error}")
             return None
 
-    teller = _Teller(examples, asked)
     for name in fixed:
         if name not in asked.columns:
             raise unknown_column(name, asked.columns)
+    teller = _Teller(examples, asked)
     answer, right, likeliest = teller.answer()
+    wrong = right is not None and right != answer
     return Explanation(
         asked.name, answer, right, likeliest,
         tried("sureness", teller.sureness),
+        tried("what counted", lambda: attribution_of(examples, asked, with_examples=with_examples)),
+        tried("to blame", lambda: blame(asked.question, "weights", MOST_BLAMED)) if wrong else None,
         tried("nearest", teller.neighbours) or (),
         tried("least change", lambda: teller.change(fixed)),
         tuple(missing),
     )  # fmt: skip
+
+
+def _first(one: Table, most: int) -> Table:
+    """A table cut to its first rows."""
+    return dataclasses.replace(one, rows=one.rows[:most])
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ class BaggedMLP(PredictionModel):
     bounded_rates: whether there are `log_rates`, the least and the largest logarithm of a rate that is answered (2,).
     """
 
+    gives_log_probabilities = True
+
     def __init__(
         self,
         task: str,

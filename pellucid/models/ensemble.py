@@ -26,6 +26,8 @@ class Ensemble(PredictionModel):
     It is not trained: its members are, each alone. Their paths are `members.0`, `members.1`, ...
     """
 
+    gives_log_probabilities = True
+
     def __init__(self, members: Sequence[PredictionModel]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)

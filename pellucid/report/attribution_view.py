@@ -1,4 +1,4 @@
-"""Which parts of its input made an answer: the attribution of a run's example, and the sections of its page (floor 9)."""
+"""The sections of a page that show which parts of its input made an answer (floor 9)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ..errors import OptionError, suggestion
-from ..inference.asked import Asked, RunExamples
-from ..inference.baselines import baseline_of
-from ..inspect.attribute import attribute
+from ..inference.asked import Asked
 from ..inspect.attribution import METHODS, Attribution, channel_axes
 from ..inspect.entries import entries
-from ..models.heads.generation import ImageGenerator
 from .html import box, figure, part, picture, section
 from .inspection import result_sections
 from .signed_charts import signed_picture, steps_chart, waterfall
@@ -22,33 +18,6 @@ from .signed_charts import signed_picture, steps_chart, waterfall
 BARS = 14  # of a waterfall; the rest is one bar
 SIDE = 280  # pixels of a picture, about
 COLOURS = "Red counts for it, blue against it."
-
-
-def inputs_view(
-    examples: RunExamples,
-    asked: Asked,
-    method: str = "integrated_gradients",
-    target: int | str | None = None,
-    baseline: str | None = None,
-    with_examples: bool = False,
-) -> tuple[Attribution, list[Markup]]:
-    """How much each part of the example counts, and that as sections of a page.
-
-    target: the answer that is explained, by name or index; by default what the network says.
-    baseline: "mean", "zero" or a file with one example; by default no ink, the training mean, or no token.
-    with_examples: whether the sections, and the result as JSON, may show the example. Raises OptionError and DataError.
-    """
-    start = baseline_of(examples, asked, baseline)
-    found = attribute(asked.question, _target(asked, target), method, start, columns=asked.columns)
-    raw = asked.raw
-    result = dataclasses.replace(
-        found,
-        target_name=_target_name(asked, found.target),
-        labels=tuple(map(str, raw)) if isinstance(raw, list) else (),
-        cells={name: str(raw[name]) for name in _of_rows(asked) if name in raw} if isinstance(raw, dict) else {},
-        shows_example=with_examples,
-    )
-    return result, attribution_sections(result, asked)
 
 
 def attribution_sections(result: Attribution, asked: Asked) -> list[Markup]:
@@ -74,33 +43,6 @@ def attribution_sections(result: Attribution, asked: Asked) -> list[Markup]:
     shown = result if result.shows_example else dataclasses.replace(result, cells={}, labels=())
     title = f"What in the input made it say {result.target_name or result.target}"
     return [section(title, box("pair", *drawn), *notes, lead=shown.headline()), *result_sections(shown)]
-
-
-def _target(asked: Asked, wanted: int | str | None) -> int | None:
-    """The index of an answer. A name goes before a number."""
-    if wanted is None or isinstance(wanted, int):
-        return wanted
-    names = [str(name) for name in asked.classes or ()]
-    if wanted in names:
-        return names.index(wanted)
-    if wanted.isdigit():
-        return int(wanted)
-    some = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
-    raise OptionError(
-        f"--target {wanted}: no answer of this network; expected one of {some or '0'}.{suggestion(wanted, names)}"
-    )
-
-
-def _of_rows(asked: Asked) -> list[str]:
-    """The columns of a table; those of a series have a value at each step."""
-    return [name for name, parts in asked.columns.items() if all(axis == 1 for _, axis, _ in parts)]
-
-
-def _target_name(asked: Asked, index: int) -> str:
-    if isinstance(asked.question.network, ImageGenerator):
-        return asked.question.network.answer_name
-    name = asked.class_name(index)
-    return repr(name) if isinstance(asked.raw, list) else name
 
 
 def _map_card(result: Attribution, asked: Asked, name: str) -> Markup:

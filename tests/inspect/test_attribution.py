@@ -13,10 +13,11 @@ import pellucid as torch
 from pellucid import nn
 from pellucid.errors import OptionError, ShapeError
 from pellucid.inference.asked import RunExamples
+from pellucid.inference.attributed import attribution_of
 from pellucid.inference.baselines import baseline_of
 from pellucid.inspect import Question, attribute
 from pellucid.inspect.attribution import METHODS
-from pellucid.report.attribution_view import inputs_view
+from pellucid.report.attribution_view import attribution_sections
 from pellucid.runs.run import load_run
 
 GRADIENTS = ("integrated_gradients", "saliency", "input_x_gradient")
@@ -241,8 +242,9 @@ def test_every_family_has_a_view_by_every_method(family_run, family):
     asked = examples.ask(3)
     for method in METHODS:
         with untouched(asked.question.network):
-            found, sections = inputs_view(examples, asked, method, with_examples=True)
-            private, hidden = inputs_view(examples, asked, method)
+            found = attribution_of(examples, asked, method, with_examples=True)
+            private = attribution_of(examples, asked, method)
+            sections, hidden = attribution_sections(found, asked), attribution_sections(private, asked)
         assert found.checks
         assert all(one.holds for one in found.checks if one.name in ("completeness", "efficiency")), found.checks
         assert len(str(found).splitlines()) <= 40

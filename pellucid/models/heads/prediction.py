@@ -27,6 +27,12 @@ class PredictionModel(Model):
     levels: tuple[float, ...] = ()  # of the quantiles that are predicted, each above 0 and below 1
     class_weight: Tensor | None = None  # (K,) factor of each class in the loss
     weighted_rows = False
+    gives_log_probabilities = False  # whether logits are log-probabilities, up to a constant
+
+    def answer(self, *inputs: Tensor) -> Tensor:
+        """The output; log-probabilities as logits whose mean is 0, as those of a class that is sure hardly move."""
+        y: Tensor = self(*inputs)
+        return y - y.mean(-1, keepdim=True) if self.gives_log_probabilities and self.task == "classification" else y
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """The number to minimize (): the mean of `losses`, each times the weights of its class and its row (B,)."""
