@@ -41,7 +41,7 @@ RELATIVE, ABSOLUTE = 0.01, 1e-4  # what completeness allows
 EFFICIENT = 1e-5  # the same of Shapley values, beside the size of the answer
 REMOVED = 0.2  # the share of the strongest parts that the deletion check takes away
 DRAWS = 10  # of as many at random
-PADDED = "text_weights"  # an input whose zeros are padding: what they would do is not said
+PADDED = "text_weights"  # an input whose zeros are padding, which cannot change
 
 Figures = dict[str, np.ndarray]
 
@@ -127,18 +127,18 @@ def _by_gradients(
     at_example = explained.mean_gradients(np.ones(1))
     product = explained.by_input({name: at_example[name] * moved[name] for name in moved})
     if method == "saliency":
-        return explained.by_input({name: np.abs(gradient) for name, gradient in at_example.items()}), 0
+        sizes = {name: np.abs(gradient) for name, gradient in at_example.items()}
+        if PADDED in sizes:
+            sizes[PADDED] *= explained.found[PADDED].value.numpy() != 0
+        return explained.by_input(sizes), 0
     if method == "input_x_gradient":
-        checks.append(
-            Check("completeness", "open", _missed(product, answer - base) + ", and nothing says that it must be less")
-        )
+        checks.append(Check("completeness", "measured", f"{_missed(product, answer - base)}, with one gradient alone"))
         return product, 0
     figures, steps = _integrated(explained, moved, n_steps, answer - base)
-    error = abs(_total(figures) - (answer - base))
-    holds = error <= _allowed(answer - base)
-    words = f"{_missed(figures, answer - base)} with {steps} points, at most 1% + {ABSOLUTE:g} is allowed"
+    holds = abs(_total(figures) - (answer - base)) <= _allowed(answer - base)
+    said_so = f"{_missed(figures, answer - base)} with {steps} points"
     control = f"input x gradient {_missed(product, answer - base)}"
-    checks.append(Check("completeness", "measured", words, holds, control))
+    checks.append(Check("completeness", "measured", said_so, holds, control))
     return figures, steps
 
 
@@ -163,11 +163,11 @@ def _total(figures: Figures) -> float:
 
 
 def _missed(figures: Figures, difference: float) -> str:
-    """`misses the difference by 0.02 (0.4%)`."""
+    """`off by 0.02 (0.4%)`: how far the figures are from adding up to the difference."""
     error = abs(_total(figures) - difference)
     percent = 100 * error / abs(difference) if difference else 0.0
     share = f" ({percent:,.0f}%)" if percent >= 10 else f" ({percent:.2g}%)" if difference else ""
-    return f"misses the difference by {error:.2g}{share}"
+    return f"off by {error:.2g}{share}"
 
 
 def _averaged(players: Players, values: np.ndarray) -> Figures:
@@ -194,9 +194,7 @@ def _shapley(
     count = len(players)
     if permutations is None and count <= ENUMERATED:
         values: np.ndarray = exact_shapley(explained, players)
-        checks.append(
-            _efficiency(values, answer, base, "proven", f"exact, from all {2**count:,} sets of {count} players")
-        )
+        checks.append(_efficiency(values, answer, base, "proven", f"exact, all {2**count:,} sets of {count} players"))
         return values
     given = permutations if isinstance(permutations, np.ndarray) else permutations_of(count, permutations, seed)
     if given.ndim != 2 or not np.array_equal(np.sort(given, 1), np.tile(np.arange(count), (len(given), 1))):
@@ -213,7 +211,7 @@ def _shapley(
         chance = np.random.default_rng(seed)
         mixed = spearman(samples[:half].mean(0), chance.permutation(samples[half:].mean(0)))
         checks.append(
-            Check("two halves of the orders", "measured", f"rank correlation {rank:.2f}; 1 would be no chance at all",
+            Check("two halves of the orders", "measured", f"rank correlation {rank:.2f}",
                   not rank < 0.5, f"with shuffled players {mixed:.2f}")
         )  # fmt: skip
     return values
@@ -222,9 +220,7 @@ def _shapley(
 def _efficiency(values: np.ndarray, answer: float, base: float, tag: Any, how: str) -> Check:
     error = abs(float(values.sum()) - (answer - base))
     allowed = EFFICIENT * max(1.0, abs(answer - base))
-    return Check(
-        "efficiency", tag, f"{how}: they miss the difference by {error:.1g}, at most {allowed:.1g}", error <= allowed
-    )
+    return Check("efficiency", tag, f"{how}, off by {error:.1g}", error <= allowed)
 
 
 def _column_sums(figures: Figures, columns: Mapping[str, Parts]) -> dict[str, float]:
@@ -264,8 +260,8 @@ def _deletion(explained: Explained, result: Attribution, table: Mapping[str, Par
     if result.method == "saliency":  # which has no sign
         falls, verb = np.abs(falls), "moves"
     noun = "columns" if masks is not None else "places"
-    said = f"without the strongest {count} of {len(candidates)} {noun} the score {verb} by {falls[0]:.3g}"
-    control = f"without as many at random by {falls[1:].mean():.3g} (mean of {DRAWS})"
+    said = f"without the strongest {count} of {len(candidates)} {noun} it {verb} by {falls[0]:.3g}"
+    control = f"random ones {falls[1:].mean():.3g}"
     return [Check("deletion", "measured", said, bool(falls[0] >= falls[1:].mean()), control)]
 
 

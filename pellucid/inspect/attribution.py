@@ -21,8 +21,8 @@ METHODS = {
 ROWS = 12  # of a table
 THIRDS = (("top", "middle", "bottom"), ("left", "centre", "right"))
 NOTES = {
-    "saliency": "Saliency has no sign and no sum: it says where a small change would move the score, not what the score is made of.",
-    "input_x_gradient": "Its parts need not add up to the difference: see --method integrated_gradients.",
+    "saliency": "It has no sign and no sum: where a small change moves the score, not what it is made of.",
+    "input_x_gradient": "Its parts need not add up to the difference; integrated gradients do.",
     "occlusion": "Each figure is how much the score falls without that part alone; they need not add up.",
 }
 
@@ -88,8 +88,8 @@ class Attribution(Result):
         title = METHODS[self.method]
         what = self.target_name or f"output {self.target}"
         return (
-            f"{title[0].upper()}{title[1:]}: the score of {what} is {self.answer:.4g}; for the baseline, {self.baseline}, "
-            f"it is {self.base:.4g}: {self.answer - self.base:+.4g} to explain."
+            f"{title[0].upper()}{title[1:]}: the score of {what} is {self.answer:.4g}, and {self.base:.4g} for the baseline: "
+            f"{self.answer - self.base:+.4g} to explain."
         )
 
     def tables(self) -> Sequence[Table]:
@@ -124,7 +124,7 @@ class Attribution(Result):
         )
 
     def remarks(self) -> Sequence[str]:
-        return [NOTES[self.method]] if self.method in NOTES else []
+        return [f"baseline: {self.baseline}", *([NOTES[self.method]] if self.method in NOTES else [])]
 
     def to_dict(self) -> dict[str, Json]:
         hidden = set() if self.shows_example else {"labels", "cells"}

@@ -18,7 +18,7 @@ from .explained import Absent, Explained
 SIDES = 7  # patches along a side of a picture
 STRETCHES = 50  # the most of a series or a text that are players
 ENUMERATED = 10  # players of which all sets are tried
-BUDGET = 640  # inputs that are run to sample permutations
+BUDGET = 512  # inputs that are run to sample permutations
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ def _waterfall_card(result: Attribution) -> Markup:
     parts = sorted(result.columns.items(), key=lambda one: -abs(one[1]))
     shown, others = parts[:BARS], parts[BARS:]
     cells = result.cells if result.shows_example else {}
-    bars = [(f"{name} = {cells[name]}" if name in cells else name, value) for name, value in shown]
+    told = lambda name: (
+        f"{name} = {cells[name]}" if cells.get(name) else f"{name} is missing" if name in cells else name
+    )
+    bars = [(told(name), value) for name, value in shown]
     if others:
         bars.append((f"{len(others)} other columns", sum(value for _, value in others)))
     spoken = "; ".join(f"{name} {value:+.3g}" for name, value in bars)
@@ -112,7 +115,7 @@ def _text_card(result: Attribution, places: np.ndarray) -> Markup:
     largest = float(np.abs(places).max()) or 1.0
     tokens = [
         {
-            "text": text,
+            "text": text.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}\n"),
             "depth": f"{0.85 * abs(value) / largest:.2f}",
             "title": f"{value:+.3g}",
             "kind": "for" if value > 0 else "against",

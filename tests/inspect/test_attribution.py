@@ -15,7 +15,7 @@ from pellucid.errors import OptionError, ShapeError
 from pellucid.inference.asked import RunExamples
 from pellucid.inference.attributed import attribution_of
 from pellucid.inference.baselines import baseline_of
-from pellucid.inspect import Question, attribute
+from pellucid.inspect import Question, attribute, entries, mean_baseline
 from pellucid.inspect.attribution import METHODS
 from pellucid.report.attribution_view import attribution_sections
 from pellucid.runs.run import load_run
@@ -102,7 +102,7 @@ def test_integrated_gradients_add_up_and_the_product_with_one_gradient_does_not(
     difference = found.answer - found.base
     assert found.error <= 0.01 * abs(difference) + 1e-4
     assert check(found, "completeness").holds
-    assert "input x gradient misses" in check(found, "completeness").control
+    assert "input x gradient off by" in check(found, "completeness").control
     control = attribute(question, 1, "input_x_gradient")
     assert control.error > 0.01 * abs(difference) + 1e-4
 
@@ -114,7 +114,7 @@ def test_what_does_not_add_up_is_told_in_the_same_line():
 
     found = attribute(Question.of(Step(), torch.ones(1, 2)), n_steps=200)
     line = str(check(found, "completeness"))
-    assert "misses the difference by 2 (100%) with 400 points" in line
+    assert "off by 2 (100%) with 400 points" in line
     assert line.endswith("MISSED")
 
 
@@ -131,13 +131,13 @@ def test_points_are_doubled_until_they_add_up():
 def test_the_strongest_parts_matter_more_than_others():
     found = attribute(Question.of(small(), numbers(1, 6)), 0)
     assert check(found, "deletion").holds
-    assert "at random" in check(found, "deletion").control
+    assert "random ones" in check(found, "deletion").control
     network = nn.Linear(10, 1)
     with torch.no_grad():
         network.weight.assign(torch.tensor([[5.0] + [-0.1] * 9]))
         network.bias.assign(torch.tensor([0.0]))
     found = attribute(Question.of(network, torch.ones(1, 10)))
-    assert "the strongest 2 of 10 places the score falls by 4.9" in check(found, "deletion").said
+    assert "the strongest 2 of 10 places it falls by 4.9" in check(found, "deletion").said
 
 
 def test_windows_of_a_picture_are_those_of_occlusion():
@@ -176,6 +176,65 @@ def test_tokens_have_a_figure_each():
         assert found.figures["input 0"].shape == (4,)
         assert np.isclose(found.figures["input 0"][1], found.figures["input 0"][3], rtol=1e-4)
     assert attribute(question, 2).error < 1e-4
+
+
+class Row(nn.Module):
+    """A number, a category and a text, as tables have them."""
+
+    input_names = ("numbers", "categories", "text", "text_weights")
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.bags, self.out = nn.Embedding(4, 3), nn.EmbeddingBag(9, 3, mode="sum"), nn.Linear(8, 2)
+
+    def forward(self, numbers, categories, text, weights):
+        words = self.bags(text.flatten(0, 1), per_sample_weights=weights.flatten(0, 1))
+        return self.out(torch.cat([numbers, self.table(categories).flatten(1), words], 1).tanh())
+
+
+def a_row():
+    torch.manual_seed(0)
+    inputs = numbers(1, 2), torch.tensor([[2]]), torch.tensor([[[3, 5, 0]]]), torch.tensor([[[0.8, 0.4, 0.0]]])
+    columns = {"size": [("numbers", 1, 0)], "age": [("numbers", 1, 1)], "city": [("categories", 1, 0)],
+               "words": [("text", 1, 0), ("text_weights", 1, 0)]}  # fmt: skip
+    return Question.of(Row(), inputs), columns
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_column_has_one_figure_whatever_it_is_read_as(method):
+    question, columns = a_row()
+    with untouched(question.network):
+        found = attribute(question, 1, method, columns=columns)
+    assert list(found.columns) == list(columns)
+    assert all(found.columns.values())
+    assert found.figures["text_weights"].shape == (1, 3)
+    assert method in ("occlusion", "shapley") or found.figures["text_weights"][0, 2] == 0.0  # padding
+    if method in ("integrated_gradients", "shapley"):
+        assert np.isclose(sum(found.columns.values()), found.answer - found.base, atol=1e-3)
+    if method == "occlusion":
+        no_words = (*question.inputs[:3], question.inputs[3] * 0)
+        with torch.no_grad():
+            assert np.isclose(
+                found.columns["words"], found.answer - question.network(*no_words).numpy()[0, 1], atol=1e-6
+            )
+
+
+def test_the_mean_baseline_is_that_of_numbers_and_of_what_is_looked_up():
+    question, columns = a_row()
+    many = (
+        numbers(5, 2, seed=4),
+        torch.tensor([[0], [0], [0], [1], [3]]),
+        torch.zeros(5, 1, 3).long(),
+        torch.zeros(5, 1, 3),
+    )
+    with untouched(question.network):
+        baseline = mean_baseline(entries(question), many, "the mean of five")
+    table = question.network.table.weight.detach().numpy()
+    assert np.allclose(baseline.values["table"].numpy()[0, 0], (3 * table[0] + table[1] + table[3]) / 5, atol=1e-6)
+    assert np.allclose(baseline.values["numbers"].numpy()[0], many[0].numpy().mean(0), atol=1e-6)
+    found = attribute(question, baselines=baseline, columns=columns)
+    assert "baseline: the mean of five" in str(found)
+    assert np.isclose(sum(found.columns.values()), found.answer - found.base, atol=1e-3)
 
 
 def test_wrong_wishes_are_refused():
@@ -236,6 +295,24 @@ def test_every_family_is_attributed_completely_and_leaves_no_trace(family_run, f
             assert list(found.columns) == list(asked.columns)
 
 
+def test_a_table_by_another_baseline_and_for_another_answer(family_run):
+    run = family_run("plain table")
+    examples = RunExamples(load_run(run))
+    asked = examples.ask(2)
+    found, _ = inputs_view(examples, asked, target="yes", baseline=str(run.parent / "people.csv"))
+    other, _ = inputs_view(examples, asked, target="no", baseline="zero")
+    assert found.target_name == "yes"
+    assert (found.target, other.target) == (1, 0)
+    assert "the first example of" in str(found)
+    first = examples.ask_new(str(run.parent / "people.csv"))
+    with torch.no_grad():
+        expected = first.question.output().numpy()[0, 1]
+    assert np.isclose(found.base, expected, atol=1e-5)
+    assert "baseline: zeros" in str(other)
+    with pytest.raises(OptionError, match="--target maybe: no answer of this network; expected one of 'no', 'yes'"):
+        inputs_view(examples, asked, target="maybe")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_a_view_by_every_method(family_run, family):
     examples = RunExamples(load_run(family_run(family)))
@@ -248,6 +325,7 @@ def test_every_family_has_a_view_by_every_method(family_run, family):
         assert found.checks
         assert all(one.holds for one in found.checks if one.name in ("completeness", "efficiency")), found.checks
         assert len(str(found).splitlines()) <= 40
+        assert max(map(len, str(found).splitlines())) <= 130
         assert sections
         assert hidden
         if found.pictures:

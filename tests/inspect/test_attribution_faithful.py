@@ -72,6 +72,12 @@ def trained():
     return network, x[right], y[right]
 
 
+@pytest.fixture(scope="module")
+def by_method(trained):
+    """The figures of the trained network by method, which both checks look at."""
+    return {method: figures(*trained, method) for method in ("integrated_gradients", "input_x_gradient", "saliency")}
+
+
 def answers(network, x):
     with P.no_grad():
         return network(P.tensor(x)).numpy().argmax(1)
@@ -97,12 +103,9 @@ def accuracy_without(network, x, y, ranking):
     return float((answers(network, left) == y).mean())
 
 
-def test_without_what_counts_the_network_fails(trained):
+def test_without_what_counts_the_network_fails(trained, by_method):
     network, x, y = trained
-    left = {
-        method: accuracy_without(network, x, y, figures(network, x, y, method))
-        for method in ("integrated_gradients", "input_x_gradient", "occlusion", "saliency")
-    }
+    left = {method: accuracy_without(network, x, y, ranking) for method, ranking in by_method.items()}
     left["random"] = accuracy_without(network, x, y, np.random.default_rng(0).random((len(x), 28, 28)))
     left["the ink itself"] = accuracy_without(network, x, y, x[:, 0])
     print("\naccuracy without 20% of the ink:", left)
@@ -148,14 +151,15 @@ def guided(network, x, y):
             hook.remove()
 
 
-def test_random_weights_give_other_figures(trained):
+def test_random_weights_give_other_figures(trained, by_method):
     network, x, y = trained
-    saliency, gradients, by_guided = figures(network, x, y, "saliency"), figures(network, x, y, "integrated_gradients"), guided(network, x, y)  # fmt: skip
+    saliency, gradients = by_method["saliency"], by_method["integrated_gradients"]
+    by_guided = guided(network, x, y)
     ink, falling = x[:, 0] > 0, []
     for _, other in randomised(network):
         falling.append(alike(saliency, figures(other, x, y, "saliency")))
-    signed = alike(gradients, figures(other, x, y, "integrated_gradients"), ink)
-    sizes = alike(np.abs(gradients), np.abs(figures(other, x, y, "integrated_gradients")))
+    by_random = figures(other, x, y, "integrated_gradients")
+    signed, sizes = alike(gradients, by_random, ink), alike(np.abs(gradients), np.abs(by_random))
     control = alike(by_guided, guided(other, x, y))
     picture = alike(x[:, 0], x[:, 0], ink)
     print("\nsaliency from the top down:", falling, "IG with sign on ink:", signed, "|IG| everywhere:", sizes)
