@@ -32,20 +32,21 @@ def trace_page(found: Trace, name: str, command: str) -> ViewPage:
     )
     drawn = [figure(found.weight, trace_picture(found))] if found.factors else []
     sections = [section("One weight's way to the loss", *drawn, lead=lead)] if drawn else []
-    backward = [markup_of(table) for table in (*found.backward_tables(), found.units_table())]
+    backward = [_under(table) for table in (*found.backward_tables(), found.units_table())]
     factors, *others = backward if found.factors else [Markup(""), *backward]
     sections += [
-        section("1 forward", _bare(found.forward_table()), lead=FORWARD),
-        section("2 loss", _bare(found.loss_table()), lead=LOSS),
+        section("1 forward", _under(found.forward_table()), lead=FORWARD),
+        section("2 loss", _under(found.loss_table()), lead=LOSS),
         section("3 backward", factors, *others, lead=BACKWARD),
-        section("4 step", _bare(found.step_table()), lead=STEP),
+        section("4 step", _under(found.step_table()), lead=STEP),
         *result_sections(found)[len(found.tables()) :],
     ]
     return ViewPage("trace", f"One step of training on {name}", found.headline(), sections, command=command)
 
 
-def _bare(table: Table) -> Markup:
-    return markup_of(dataclasses.replace(table, title=""))
+def _under(table: Table) -> Markup:
+    """A table whose move is named by its section."""
+    return markup_of(dataclasses.replace(table, title=table.title.partition(": ")[2] or table.title))
 
 
 def trace_picture(found: Trace) -> Markup:

@@ -360,7 +360,7 @@ def test_the_command_prints_a_screen_and_writes_a_page(family_run):
     result = CliRunner().invoke(cli, ["trace", str(run), "--weight", "layers.0.weight[3,20]", "--json"])
     said = json.loads(result.output)
     assert said["weight"] == "layers.0.weight[3,20]"
-    assert said["step"]["optimizer"] == "AdamW"
+    assert said["step"]["optimizer"] == "Adam"
     for wrong, words in (("--weight", "no 'layers.9.weight' in MLP"), ("--lr", "lr")):
         result = CliRunner().invoke(cli, ["trace", str(run), wrong, "layers.9.weight" if wrong == "--weight" else "0"])
         assert result.exit_code == 2
