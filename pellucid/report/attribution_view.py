@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -81,15 +82,19 @@ def _pixels(raw: Any, side: int) -> np.ndarray | None:
     return raw.repeat(times, 0).repeat(times, 1)
 
 
+def _told(column: str, cells: Mapping[str, str]) -> str:
+    """A column with its cell, where that may be shown."""
+    if column not in cells:
+        return column
+    return f"{column} = {cells[column]}" if cells[column] else f"{column} is missing"
+
+
 def _waterfall_card(result: Attribution) -> Markup:
     """From the baseline to the answer, a bar for each column; for what does not add up, the rest is a bar too."""
     parts = sorted(result.columns.items(), key=lambda one: -abs(one[1]))
     shown, others = parts[:BARS], parts[BARS:]
     cells = result.cells if result.shows_example else {}
-    told = lambda name: (
-        f"{name} = {cells[name]}" if cells.get(name) else f"{name} is missing" if name in cells else name
-    )
-    bars = [(told(name), value) for name, value in shown]
+    bars = [(_told(name, cells), value) for name, value in shown]
     if others:
         bars.append((f"{len(others)} other columns", sum(value for _, value in others)))
     spoken = "; ".join(f"{name} {value:+.3g}" for name, value in bars)

@@ -62,7 +62,7 @@ def test_every_family_explains_an_answer_and_stays_as_it_was(family_run, family)
     assert not found.missing
     if family in ("table", "plain table"):
         assert 1 <= len(found.change.changes) <= 3
-        assert len(found.neighbours) == 5
+        assert len(found.neighbours) == 3
         assert all(now != then for _, now, then in found.change.values)
     if family in ("mlp", "cnn", "table", "plain table"):
         assert found.sureness.n >= 40

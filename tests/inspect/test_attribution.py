@@ -299,8 +299,8 @@ def test_a_table_by_another_baseline_and_for_another_answer(family_run):
     run = family_run("plain table")
     examples = RunExamples(load_run(run))
     asked = examples.ask(2)
-    found, _ = inputs_view(examples, asked, target="yes", baseline=str(run.parent / "people.csv"))
-    other, _ = inputs_view(examples, asked, target="no", baseline="zero")
+    found = attribution_of(examples, asked, target="yes", baseline=str(run.parent / "people.csv"))
+    other = attribution_of(examples, asked, target="no", baseline="zero")
     assert found.target_name == "yes"
     assert (found.target, other.target) == (1, 0)
     assert "the first example of" in str(found)
@@ -310,7 +310,7 @@ def test_a_table_by_another_baseline_and_for_another_answer(family_run):
     assert np.isclose(found.base, expected, atol=1e-5)
     assert "baseline: zeros" in str(other)
     with pytest.raises(OptionError, match="--target maybe: no answer of this network; expected one of 'no', 'yes'"):
-        inputs_view(examples, asked, target="maybe")
+        attribution_of(examples, asked, target="maybe")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
