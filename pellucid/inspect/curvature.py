@@ -66,7 +66,9 @@ class Curvature(Result):
         ]
 
     def remarks(self) -> Sequence[str]:
-        lines = ["The true extremes lie at or beyond both (proven). The share of directions is an estimate from one random vector."]
+        lines = [
+            "The true extremes lie at or beyond both (proven). The share of directions is an estimate from one random vector."
+        ]
         if self.kinked:
             lines.append(
                 f"{', '.join(self.kinked)}: the Hessian is that of the smooth piece at these weights; what lies across a kink is not in it."
@@ -74,9 +76,7 @@ class Curvature(Result):
         return lines
 
 
-def curvature(
-    network: Module, data: Data, k: int = 40, *, losses: Losses | None = None, seed: int = 0
-) -> Curvature:
+def curvature(network: Module, data: Data, k: int = 40, *, losses: Losses | None = None, seed: int = 0) -> Curvature:
     """The extreme eigenvalues of the Hessian of the mean loss over `data`, (inputs, target), in eval mode, by `k` products.
 
     losses: from output and target to the loss of each example (B,); without it a `Model` has that of its validation, another
@@ -116,9 +116,7 @@ def _checks(objective: Objective, product: Product, top: Pair, bottom: Pair, ran
     scale = abs(top.value) or 1.0
 
     def missed(one: Pair) -> float:  # of its own size, or of a thousandth of the greatest
-        return float(np.linalg.norm(product(one.vector) - one.value * one.vector)) / max(
-            abs(one.value), 1e-3 * scale
-        )
+        return float(np.linalg.norm(product(one.vector) - one.value * one.vector)) / max(abs(one.value), 1e-3 * scale)
 
     along = product(random)
     misses = [missed(one) for one in (top, bottom)]

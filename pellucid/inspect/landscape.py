@@ -24,7 +24,9 @@ from .undisturbed import restored
 
 COARSE = 7  # points of an axis, for the control
 BENDS = 1e-5  # of the range of losses: less is rounding
-LEFT, MOST_LEFT = 0.25, 0.3  # of a barrier after matching; a barrier worth the name
+FLAT = 1e-3  # of the loss: a picture without relief
+LEFT = 0.25  # of a barrier after matching, at most
+LEAST = 0.01  # a barrier worth the name
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class Slice(Result):
         return float(self.losses.min())
 
     def headline(self) -> str:
-        return f"Around the weights the loss rises from {self.centre:.4g} to {float(np.nanmax(self.losses)):.4g} at the edges of the picture."
+        highest = float(np.nanmax(self.losses))
+        if np.ptp(self.losses) <= FLAT * abs(self.centre):
+            return f"Around the weights the loss hardly changes: it is {self.centre:.4g} in the whole picture."
+        return f"Around the weights the loss rises from {self.centre:.4g} to {highest:.4g} at the edges of the picture."
 
     def tables(self) -> Sequence[Table]:
         rows = [("at the weights", self.centre), ("lowest in the picture", self.lowest), ("highest in the picture", float(np.nanmax(self.losses))),
@@ -100,16 +105,28 @@ class Line(Result):
         return f"Between the two networks stands a barrier of {self.barrier:.4g}; with their units matched, of {barrier(self.aligned):.4g}."
 
     def tables(self) -> Sequence[Table]:
-        named = [("as they are", self.losses), ("units matched", self.aligned), ("units in a random order", self.shuffled)]
+        named = [
+            ("as they are", self.losses),
+            ("units matched", self.aligned),
+            ("units in a random order", self.shuffled),
+        ]
         rows = [
-            (name, float(one[0]), float(one.max()), float(one[-1]), barrier(one)) for name, one in named if one is not None
+            (name, float(one[0]), float(one.max()), float(one[-1]), barrier(one))
+            for name, one in named
+            if one is not None
         ]
         return [
-            Table(f"Loss on the line, {self.examples:,} examples", ("second network", "first", "highest", "second", "barrier"), rows)
+            Table(
+                f"Loss on the line, {self.examples:,} examples",
+                ("second network", "first", "highest", "second", "barrier"),
+                rows,
+            )
         ]
 
     def remarks(self) -> Sequence[str]:
-        return ["A line is one way of many: two networks with a barrier here may still be joined by a curve of low loss."]
+        return [
+            "A line is one way of many: two networks with a barrier here may still be joined by a curve of low loss."
+        ]
 
 
 def barrier(losses: np.ndarray) -> float:
@@ -125,6 +142,7 @@ class Landscape(Result):
     curvature: Curvature
     path: Slice | None = None
     line: Line | None = None
+    note: str = ""  # on what the loss is of
 
     @property
     def views(self) -> list[Result]:
@@ -138,14 +156,20 @@ class Landscape(Result):
         return " ".join(view.headline() for view in (self.slice, self.line, self.curvature) if view is not None)
 
     def tables(self) -> Sequence[Table]:
-        return [table for view in self.views for table in view.tables()]
+        rows = [row for view in (self.slice, self.curvature) for row in view.tables()[0].rows]
+        if self.path is not None:
+            rows.append(self.path.tables()[0].rows[-1])
+        found = [
+            Table(f"{self.slice.examples:,} training examples, {self.slice.parameters:,} weights", ("", "value"), rows)
+        ]
+        return found if self.line is None else [*found, *self.line.tables()]
 
     def remarks(self) -> Sequence[str]:
         down = ""
         if not self.slice.bends_down and self.curvature.bottom < 0:
             down = f"The slice looks convex although the Hessian has eigenvalues below 0, down to {self.curvature.bottom:.4g}."
         lines = [line for view in self.views for line in view.remarks()]
-        return [*([down] if down else []), *dict.fromkeys(lines)]
+        return [*(line for line in (self.note, down) if line), *dict.fromkeys(lines)]
 
 
 def loss_slice(
@@ -159,7 +183,9 @@ def loss_slice(
     losses: as in `curvature`. The network stays as it was. Raises OptionError for fewer than 2 points or 3 sets of weights.
     """
     if points < 2 or not extent > 0:
-        raise OptionError(f"points, extent: {points}, {extent}; expected at least 2 points and an extent above 0; write 21 and 1.0")
+        raise OptionError(
+            f"points, extent: {points}, {extent}; expected at least 2 points and an extent above 0; write 21 and 1.0"
+        )
     objective = Objective(network, data, losses)
     here = numbers_of(network)
     held = walk = places = None
@@ -201,7 +227,9 @@ def filter_direction(network: Module, here: Numbers, random: np.random.Generator
 def path_axes(here: Numbers, path: Sequence[Mapping[str, np.ndarray]]) -> tuple[list[Numbers], np.ndarray, float]:
     """Two directions of length 1, the places (S, 2) of the sets of weights along them, and the share of variance they hold."""
     if len(path) < 3:
-        raise OptionError(f"path: {len(path)} sets of weights; expected at least 3, to lay a plane through; leave it out")
+        raise OptionError(
+            f"path: {len(path)} sets of weights; expected at least 3, to lay a plane through; leave it out"
+        )
     end = flattened(here)
     away = np.stack([flattened({name: np.asarray(one[name]) for name in here}) for one in path]) - end
     values, vectors = np.linalg.eigh(away @ away.T)
@@ -245,8 +273,11 @@ def _slice_checks(
     coarse = np.linspace(-extent, extent, COARSE)
     other, least = plane(0.0, 0.0), float(_grid(plane, coarse, coarse).min())
     lowest = bool(centre <= found.min() + 1e-6 * abs(centre))
-    said = "no place in the picture is lower" if lowest else f"the lowest place is {centre - float(found.min()):.3g} below"
-    beside = f"{(other - least) / max(abs(other), 1e-30):.0%} below it is the lowest place around the same numbers in a random order"
+    said = (
+        "no place in the picture is lower" if lowest else f"the lowest place is {centre - float(found.min()):.3g} below"
+    )
+    lower = (other - least) / max(abs(other), 1e-30)
+    beside = f"around the same numbers in a random order one is {lower:.1%} lower"
     return [Check("the weights are the lowest place", "measured", said, lowest, beside)]
 
 
@@ -267,7 +298,13 @@ def loss_line(
         aligned = reordered(theirs, links, matched(ours, theirs, links))
         missed = check_same(objective, b, aligned)
         ends += [aligned, reordered(theirs, links, shuffled(links))]
-        checks.append(Check("the matched network answers as before", "measured", f"within {missed:.1e} of the largest answer, at most 1e-3"))
+        checks.append(
+            Check(
+                "the matched network answers as before",
+                "measured",
+                f"within {missed:.1e} of the largest answer, at most 1e-3",
+            )
+        )
     differences = [{name: end[name] - ours[name] for name in ours} for end in ends]
     shares = np.linspace(0, 1, points)
     with restored(a):
@@ -280,7 +317,15 @@ def loss_line(
     if line.aligned is not None and line.shuffled is not None:
         before, after, chance = barrier(line.losses), barrier(line.aligned), barrier(line.shuffled)
         said = f"{after:.3g} of {before:.3g} is left, at most a quarter" if before > 0 else "there was none"
-        checks.append(Check("matching units lowers the barrier", "measured", said, after <= LEFT * max(before, 0) or after <= 0.01, f"with units in a random order {chance:.3g}"))
+        checks.append(
+            Check(
+                "matching units lowers the barrier",
+                "measured",
+                said,
+                after <= LEFT * max(before, 0) or after <= LEAST,
+                f"with units in a random order {chance:.3g}",
+            )
+        )
     return Line(shares, rows[0], objective.examples, line.aligned, line.shuffled, checks)
 
 
@@ -288,7 +333,9 @@ def _check_shapes(ours: Numbers, theirs: Numbers) -> None:
     """Raise OptionError unless both have the same names and shapes."""
     if list(ours) != list(theirs):
         other = next((name for name in (*ours, *theirs) if name not in ours or name not in theirs), "their order")
-        raise OptionError(f"line: {other} is in one of the networks alone; expected two trainings of one architecture; choose another")
+        raise OptionError(
+            f"line: {other} is in one of the networks alone; expected two trainings of one architecture; choose another"
+        )
     for name, array in ours.items():
         if array.shape != theirs[name].shape:
             raise OptionError(

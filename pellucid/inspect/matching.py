@@ -78,9 +78,7 @@ def reordered(b: Numbers, links: Sequence[Link], orders: Orders) -> Numbers:
 def shuffled(links: Sequence[Link], seed: int = 0) -> Orders:
     """A random order of each hidden layer: the control."""
     random = np.random.default_rng(seed)
-    return [
-        np.stack([random.permutation(link.units) for _ in range(link.networks)]) for link in links[:-1]
-    ]
+    return [np.stack([random.permutation(link.units) for _ in range(link.networks)]) for link in links[:-1]]
 
 
 def links_of(objective: Objective) -> list[Link]:
@@ -107,9 +105,13 @@ def links_of(objective: Objective) -> list[Link]:
         if isinstance(module, LAYERS) and getattr(module, "groups", 1) == 1:
             shape = module.weight.shape
             networks, units = shape[:2] if isinstance(module, StackedLinear) else (1, shape[0])
-            if links and (links[-1].networks != networks or module.weight.numel() % (networks * units * links[-1].units)):
+            if links and (
+                links[-1].networks != networks or module.weight.numel() % (networks * units * links[-1].units)
+            ):
                 raise _unfit(network, path, module)
-            links.append(Link(parts["weight"], tuple(parts[name] for name in parts if name != "weight"), units, networks))
+            links.append(
+                Link(parts["weight"], tuple(parts[name] for name in parts if name != "weight"), units, networks)
+            )
         elif links and isinstance(module, NORMS):
             parts |= {name: f"{path}.{name}" for name in ("running_mean", "running_var") if hasattr(module, name)}
             kept = [parts[name] for name in parts if getattr(module, name).numel() > 1]

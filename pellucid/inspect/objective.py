@@ -11,17 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from .. import nn
 from ..autograd import grad
 from ..compiler.compile import compile
 from ..creation import cat, zeros
 from ..errors import OptionError, TraceError
 from ..models.base import Model
+from ..models.blocks.stacked import StackedLinear
 from ..nn import Module
 from ..tensor import Tensor
+from .cache import first_tensor
 from .question import Losses, default_losses
+from .undisturbed import undisturbed
 
-Data = Sequence[Any]  # (inputs, target), inputs a Tensor (B, ...) or a tuple of them; (inputs, target, weight) where rows have one
+Data = Sequence[
+    Any
+]  # (inputs, target), inputs a Tensor (B, ...) or a tuple of them; (inputs, target, weight) where rows have one
 Numbers = dict[str, np.ndarray]  # by the name of a Parameter or buffer
+RECURRENT = 4  # times the cost of a layer that reads all at once
 MOST_AT_ONCE = 2048  # examples, of a network that does not say
 
 
@@ -158,9 +165,35 @@ def natively(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def work(network: Module, data: Data) -> int:
+    """About how many multiplications one example costs, forward."""
+    objective = Objective(network, data)
+    total = [0.0]
+
+    def count(module: Module, _: Any, output: Any) -> None:
+        value = first_tensor(output)
+        own = [p for name, p in module.named_parameters(recurse=False) if p.ndim > 1 and name not in module.undecayed]
+        if value is not None and own and not isinstance(module, nn.Embedding):
+            shape = own[0].shape
+            stacked = isinstance(module, StackedLinear)
+            units = shape[0] * shape[1] if stacked else shape[0] if len(own) == 1 else value.shape[-1]
+            slow = RECURRENT if len(own) > 1 else 1  # one step after another
+            total[0] += slow * value.numel() / units * sum(p.numel() for p in own)
+
+    batch = [value[:2] for value in objective.parts[0]]
+    hooks = [module.register_forward_hook(count) for module in network.modules()]
+    try:
+        with undisturbed(network):
+            objective.sums(*batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return int(total[0] / len(batch[0]))
+
+
 def numbers_of(network: Module, buffers: bool = False) -> Numbers:
     """A copy of the Parameters that require a gradient; with `buffers` all Parameters, and the buffers of real numbers."""
-    named = dict(network.named_parameters())
+    named: dict[str, Tensor] = dict(network.named_parameters())
     if not buffers:
         return {name: value.detach().numpy().copy() for name, value in named.items() if value.requires_grad}
     named |= {name: value for name, value in network.named_buffers() if value.dtype.kind == "f"}
