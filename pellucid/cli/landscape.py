@@ -21,7 +21,7 @@ from .inspecting import find_run, show
 from .options import JSON, Whole, option
 
 MOST, LEAST = 2000, 100  # training examples
-WORK = 500e6  # multiplications of one forward pass over them, about what fits into half a minute
+WORK = 300e6  # multiplications of one forward pass over them, about what fits into half a minute
 
 
 @click.command("landscape")

@@ -25,6 +25,7 @@ from .undisturbed import restored, undisturbed
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, StackedLinear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
+UNMATCHED = (nn.RNN, nn.LSTM, nn.GRU, nn.MultiheadAttention)
 MOST_PASSES = 100
 SAME = 1e-3  # of the answers: float32 adds up in another order
 Orders = list[np.ndarray]  # of each hidden layer: (M, O)
@@ -116,9 +117,9 @@ def links_of(objective: Objective) -> list[Link]:
             parts |= {name: f"{path}.{name}" for name in ("running_mean", "running_var") if hasattr(module, name)}
             kept = [parts[name] for name in parts if getattr(module, name).numel() > 1]
             links[-1] = replace(links[-1], beside=(*links[-1].beside, *kept))
-        elif links:
+        elif links or isinstance(module, UNMATCHED):
             raise _unfit(network, path, module)
-    if not links or len(called) < len(own):
+    if len(links) < 2 or len(called) < len(own):
         raise _unfit(network, *next(((names[id(m)], m) for m in own if id(m) not in called), ("", network)))
     return links
 
