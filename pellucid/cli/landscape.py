@@ -21,7 +21,7 @@ from .inspecting import find_run, show
 from .options import JSON, Whole, option
 
 MOST, LEAST = 2000, 100  # training examples
-WORK = 300e6  # multiplications of one forward pass over them, about what fits into half a minute
+WORK = 300e6  # multiplications of one forward pass over them; of twice as many, fewer points are computed
 
 
 @click.command("landscape")
@@ -43,11 +43,15 @@ def command(run: str, other: str | None, align: bool, examples: int | None, as_j
     ours = RunExamples(trained)
     note = _whole_share(ours)
     data = batch(ours, examples or MOST)
+    fixed, each = work(ours.network, data)
     if examples is None:
-        fitting = max(LEAST, int(WORK / max(1, work(ours.network, data))))
-        data = batch(ours, min(fitting, MOST))
+        data = batch(ours, min(MOST, max(LEAST, int((WORK - fixed) / max(1.0, each)))))
+    costly = fixed + each * len(data[1]) > 2 * WORK
+    points, products = (11, 20) if costly else (21, 40)
     line = _line(ours, find_run(other), data, align) if other is not None else None
-    found = Landscape(loss_slice(ours.network, data), curvature(ours.network, data), None, line, note)
+    found = Landscape(
+        loss_slice(ours.network, data, points=points), curvature(ours.network, data, products), None, line, note
+    )
     words = f"pellucid landscape {trained.name}" + (f" --with {other}" if other else "") + (" --align" if align else "")
     view = ViewPage(
         "landscape", "The landscape of the loss", found.headline(), landscape_sections(found), command=words

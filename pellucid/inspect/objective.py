@@ -28,7 +28,7 @@ Data = Sequence[
     Any
 ]  # (inputs, target), inputs a Tensor (B, ...) or a tuple of them; (inputs, target, weight) where rows have one
 Numbers = dict[str, np.ndarray]  # by the name of a Parameter or buffer
-RECURRENT = 4  # times the cost of a layer that reads all at once
+RECURRENT = 8  # times the cost of a layer that reads all at once
 MOST_AT_ONCE = 2048  # examples, of a network that does not say
 
 
@@ -165,8 +165,8 @@ def natively(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def work(network: Module, data: Data) -> int:
-    """About how many multiplications one example costs, forward."""
+def work(network: Module, data: Data) -> tuple[float, float]:
+    """About how many multiplications the loss costs, forward: of any examples, and of each."""
     objective = Objective(network, data)
     total = [0.0]
 
@@ -180,15 +180,19 @@ def work(network: Module, data: Data) -> int:
             slow = RECURRENT if len(own) > 1 else 1  # one step after another
             total[0] += slow * value.numel() / units * sum(p.numel() for p in own)
 
-    batch = [value[:2] for value in objective.parts[0]]
+    found = []
     hooks = [module.register_forward_hook(count) for module in network.modules()]
     try:
         with undisturbed(network):
-            objective.sums(*batch)
+            for rows in (1, 2):
+                total[0] = 0.0
+                objective.sums(*(value[:rows] for value in objective.parts[0]))
+                found.append(total[0])
     finally:
         for hook in hooks:
             hook.remove()
-    return int(total[0] / len(batch[0]))
+    each = found[1] - found[0]
+    return found[0] - each, each
 
 
 def numbers_of(network: Module, buffers: bool = False) -> Numbers:

@@ -67,7 +67,7 @@ def contour_chart(one: Slice) -> Markup:
             path = "".join(f"M{a} {b}L{c} {d}" for a, b, c, d in lines)
             parts.append(f'<path class="plain" fill="none" stroke-opacity=".55" d="{path}"/>')
             if i % 2:
-                x, y = _place(lines, frame.x(0), frame.y(0), i)
+                x, y = _place(lines, frame, i)
                 parts.append(_label(x, y + 4, f"{level:.2g}", anchor="middle", style="strong"))
     if one.path is not None:
         way = [*((float(x), float(y)) for x, y in one.path), (0.0, 0.0)]
@@ -123,11 +123,17 @@ def _cells(frame: Frame, one: Slice, losses: np.ndarray, levels: Sequence[float]
     return parts
 
 
-def _place(lines: Sequence[Segment], x: float, y: float, turn: int) -> tuple[float, float]:
-    """Where a line is labelled: away from the centre by an angle that turns from line to line, so that labels do not meet."""
-    angle = 0.9 + 0.35 * turn
+def _place(lines: Sequence[Segment], frame: Frame, turn: int) -> tuple[float, float]:
+    """Where a line is labelled: away from the weights by an angle that turns from line to line, so that labels do not meet."""
+    x, y, angle = frame.x(0), frame.y(0), 0.9 + 0.35 * turn
     middle = [((a + c) / 2, (b + d) / 2) for a, b, c, d in lines]
-    return max(middle, key=lambda at: math.cos(math.atan2(y - at[1], at[0] - x) - angle))
+    inside = [
+        at
+        for at in middle
+        if frame.left + 20 < at[0] < frame.width - frame.right - 20
+        and frame.top + 10 < at[1] < frame.height - frame.bottom - 10
+    ]
+    return max(inside or middle, key=lambda at: math.cos(math.atan2(y - at[1], at[0] - x) - angle))
 
 
 def line_chart(one: Line) -> Markup:

@@ -32,7 +32,11 @@ def test_the_page_and_the_numbers_are_written(run):
     done = call(folder, "--examples", 100)
     assert done.exit_code == 0, done.output
     assert len(done.output.splitlines()) <= 40
-    assert "greatest eigenvalue" in done.output and "2 of" in done.output and done.output.splitlines()[-1].startswith("next")
+    assert (
+        "greatest eigenvalue" in done.output
+        and "2 of" in done.output
+        and done.output.splitlines()[-1].startswith("next")
+    )
     page = (folder / "inspect" / "landscape.html").read_text(encoding="utf-8")
     assert "no row, picture or text of your data" in page
     assert page.count("<svg") == 2 and "<script" not in page and "shows 2 of" in page
