@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.problem import TokenSequence
 from ..errors import OptionError
+from ..files import Json
 from ..inference.asked import RunExamples
 from ..inspect.curvature import curvature
 from ..inspect.landscape import Landscape, Line, loss_line, loss_slice
@@ -41,7 +42,7 @@ def command(run: str, other: str | None, align: bool, examples: int | None, as_j
         raise OptionError("--align: given without --with; expected another run to match with; add --with RUN2")
     trained = find_run(run)
     ours = RunExamples(trained)
-    note = _whole_share(ours)
+    note = _as_trained(ours)
     data = batch(ours, examples or MOST)
     fixed, each = work(ours.network, data)
     if examples is None:
@@ -73,22 +74,33 @@ def batch(examples: RunExamples, most: int) -> tuple[Any, ...]:
     return tuple(part.inputs[name] for name in network.input_names), part.target, *weights
 
 
-def _whole_share(examples: RunExamples) -> str:
-    """Let the network answer alone, as in training, where validation gave it a share beside linear models; a note of that."""
+def _as_trained(examples: RunExamples) -> str:
+    """Let the network answer alone where validation gave it a share beside linear models; a note on what the loss is then of."""
     for name in ("share", "mix"):
         share = getattr(examples.network, name, None)
         if isinstance(share, Tensor) and (given := float(share.item())) != 1:
             share.assign(np.float32(1))
             return f"The network's share in the answers is {given:.0%}; the loss is that of the whole network, as training had it."
+    if len(examples.network.phases()) > 1:
+        return "The loss is that of validation; training lowered others, one for each of its phases."
     return ""
 
 
 def _line(ours: RunExamples, other: Run, data: tuple[Any, ...], align: bool) -> Line:
     theirs = RunExamples(other)
-    _whole_share(theirs)
-    if theirs.preprocessor.encoding() != ours.preprocessor.encoding():
+    _as_trained(theirs)
+    if _scales_apart(theirs.preprocessor.encoding()) != _scales_apart(ours.preprocessor.encoding()):
         raise OptionError(
-            f"--with {other.name}: it reads its data otherwise than {ours.run.name}; expected a run on the same data and training part; "
+            f"--with {other.name}: it reads its data otherwise than {ours.run.name}; expected a run on the same data; "
             "train one with another --seed and the same data"
         )
     return loss_line(ours.network, theirs.network, data, align)
+
+
+def _scales_apart(encoding: Json) -> Json:
+    """An encoding without its real numbers: another seed has other training rows, so other means. RUN2 reads what RUN reads."""
+    if isinstance(encoding, dict):
+        return {name: _scales_apart(value) for name, value in encoding.items()}
+    if isinstance(encoding, list):
+        return [_scales_apart(value) for value in encoding]
+    return None if isinstance(encoding, float) else encoding

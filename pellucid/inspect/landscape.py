@@ -58,6 +58,11 @@ class Slice(Result):
         highest = float(np.nanmax(self.losses))
         if np.ptp(self.losses) <= FLAT * abs(self.centre):
             return f"Around the weights the loss hardly changes: it is {self.centre:.4g} in the whole picture."
+        if self.lowest < self.centre - FLAT * abs(self.centre):
+            return (
+                f"Around the weights the loss lies between {self.lowest:.4g} and {highest:.4g}; at them it is {self.centre:.4g}, "
+                "and not the lowest."
+            )
         return f"Around the weights the loss rises from {self.centre:.4g} to {highest:.4g} at the edges of the picture."
 
     def tables(self) -> Sequence[Table]:
