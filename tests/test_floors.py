@@ -78,6 +78,7 @@ LAZY = {
     ("data/__init__.py", "pellucid.data.frames"): "duckdb and narwhals; most programs bring batches of their own",
     ("data/datasets.py", "pellucid.data.generated"): "scikit-learn; most data sets are files",
     ("data/text/tokenize.py", "tokenizers"): "an extra, needed by --tokenizer bpe alone",
+    ("inspect/matching.py", "scipy.optimize"): "half a second, for units of two networks that are matched alone",
     ("ops/elementwise.py", "scipy.special"): "erf; takes longer to import than all of pellucid",
     ("runs/run.py", "pellucid.data.load"): "duckdb; most commands that look at runs read no data",
     ("runs/run.py", "pellucid.data.kinds"): "duckdb, as above",
@@ -96,7 +97,7 @@ LAZY = {
 PACKAGES: dict[str, set[str] | None] = {
     "numpy": None,
     "safetensors": {"serialization"},
-    "scipy": {"ops", "evaluation"},
+    "scipy": {"ops", "evaluation", "inspect"},
     "threadpoolctl": {"threads"},
     "llvmlite": {"compiler"},
     "sklearn": {"data", "evaluation", "training"},

@@ -44,10 +44,11 @@ QUESTIONS = {
     },
     "Why did it say so?": {
         "explain": "What mattered for one answer, and what would turn it.",
-        "trace": "One step of training number by number: forward, loss, backward, step.",
+        "trace": "One step of training, number by number.",
         "blame": "Which weights, units, heads, layers, inputs or examples did it.",
     },
     "What is inside?": {
+        "landscape": "The loss around its weights, and on the way to another run.",
         "summary": "The layers, shapes and parameters of a network.",
     },
 }

@@ -6,8 +6,10 @@ from .attribution import Attribution
 from .baselines import Baseline, mean_baseline
 from .blame import Blame, blame
 from .cache import Cache, patched, run_with_cache
+from .curvature import Curvature, curvature
 from .entries import Entries, entries
 from .filters import first_filters
+from .landscape import Landscape, Line, Slice, loss_line, loss_slice
 from .question import Question
 from .summary import Row, Summary, summary
 from .trace import Trace, trace
@@ -18,16 +20,23 @@ __all__ = [
     "Baseline",
     "Blame",
     "Cache",
+    "Curvature",
     "Entries",
+    "Landscape",
+    "Line",
     "Question",
     "Row",
+    "Slice",
     "Summary",
     "Trace",
     "attention_maps",
     "attribute",
     "blame",
+    "curvature",
     "entries",
     "first_filters",
+    "loss_line",
+    "loss_slice",
     "mean_baseline",
     "patched",
     "restored",

@@ -92,7 +92,7 @@ def test_an_old_name_is_no_longer_a_name_of_an_option():
     words = {option.removeprefix("--").replace("-", "_") for option in EVERY}
     still = {old for old in NEW_NAMES if old in words}
     # What is another option of another command, or the setting of another family.
-    assert still == {"out", "hidden_sizes", "ensemble"}
+    assert still == {"out", "hidden_sizes", "ensemble", "with"}
 
 
 def test_messages_and_pages_name_options_that_exist():
