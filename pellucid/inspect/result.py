@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 from ..files import Json, plain
 from ..tensor import Tensor
 
+WIDTH = 100  # columns of a terminal
 Tag = Literal["proven", "measured", "suggestive", "open"]
 
 
@@ -74,8 +76,9 @@ class Result:
         return ()
 
     def __str__(self) -> str:
-        parts = [self.headline(), *map(str, self.tables())]
-        lines = [*(f"check  {check}" for check in self.checks), *self.remarks()]
+        parts = [wrapped(self.headline()), *map(str, self.tables())]
+        lines = [wrapped(f"check  {check}", "       ") for check in self.checks]
+        lines += [wrapped(line) for line in self.remarks()]
         return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
     def to_dict(self) -> dict[str, Json]:
@@ -93,6 +96,15 @@ class Result:
             parts.append(f"<table><caption>{text(table.title)}</caption><tr>{head}</tr>{rows}</table>")
         parts += [f"<p>{html.escape(str(line))}</p>" for line in (*self.checks, *self.remarks())]
         return "".join(parts)
+
+
+def wrapped(text: str, indent: str = "  ") -> str:
+    """Lines of at most WIDTH columns; those that go on are indented."""
+    lines = [
+        textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
+        for line in text.split("\n")
+    ]
+    return "\n".join(line for own in lines for line in own)
 
 
 def shown(value: Any) -> str:
