@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -144,10 +145,7 @@ def _waterfall_card(result: Attribution) -> Markup:
     parts = sorted(result.columns.items(), key=lambda one: -abs(one[1]))
     shown, others = parts[:BARS], parts[BARS:]
     cells = result.cells if result.shows_example else {}
-    told = lambda name: (
-        f"{name} = {cells[name]}" if cells.get(name) else f"{name} is missing" if name in cells else name
-    )
-    bars = [(told(name), value) for name, value in shown]
+    bars = [(_bar_name(name, cells), value) for name, value in shown]
     if others:
         bars.append((f"{len(others)} other columns", sum(value for _, value in others)))
     spoken = "; ".join(f"{name} {value:+.3g}" for name, value in bars)
@@ -166,6 +164,13 @@ def _waterfall_card(result: Attribution) -> Markup:
         if result.method in ("occlusion", "input_x_gradient") and abs(rest) > 1e-6:
             bars.append(("what these do not add up to", rest))
     return figure(caption, waterfall(caption, spoken, bars, base, answer, ends), "card")
+
+
+def _bar_name(name: str, cells: Mapping[str, str]) -> str:
+    """`age = 41`, `age is missing`, or the name alone where cells may not be shown."""
+    if name not in cells:
+        return name
+    return f"{name} = {cells[name]}" if cells[name] else f"{name} is missing"
 
 
 def _text_card(result: Attribution, places: np.ndarray) -> Markup:
