@@ -82,19 +82,12 @@ def _pixels(raw: Any, side: int) -> np.ndarray | None:
     return raw.repeat(times, 0).repeat(times, 1)
 
 
-def _told(column: str, cells: Mapping[str, str]) -> str:
-    """A column with its cell, where that may be shown."""
-    if column not in cells:
-        return column
-    return f"{column} = {cells[column]}" if cells[column] else f"{column} is missing"
-
-
 def _waterfall_card(result: Attribution) -> Markup:
     """From the baseline to the answer, a bar for each column; for what does not add up, the rest is a bar too."""
     parts = sorted(result.columns.items(), key=lambda one: -abs(one[1]))
     shown, others = parts[:BARS], parts[BARS:]
     cells = result.cells if result.shows_example else {}
-    bars = [(_told(name, cells), value) for name, value in shown]
+    bars = [(_bar_name(name, cells), value) for name, value in shown]
     if others:
         bars.append((f"{len(others)} other columns", sum(value for _, value in others)))
     spoken = "; ".join(f"{name} {value:+.3g}" for name, value in bars)
@@ -113,6 +106,13 @@ def _waterfall_card(result: Attribution) -> Markup:
         if result.method in ("occlusion", "input_x_gradient") and abs(rest) > 1e-6:
             bars.append(("what these do not add up to", rest))
     return figure(caption, waterfall(caption, spoken, bars, base, answer, ends), "card")
+
+
+def _bar_name(name: str, cells: Mapping[str, str]) -> str:
+    """`age = 41`, `age is missing`, or the name alone where cells may not be shown."""
+    if name not in cells:
+        return name
+    return f"{name} = {cells[name]}" if cells[name] else f"{name} is missing"
 
 
 def _text_card(result: Attribution, places: np.ndarray) -> Markup:
