@@ -182,6 +182,8 @@ def _kind(node: Node) -> str:
 def _function(stretch: Sequence[Node]) -> str:
     """The field's name of a function that a network writes out in operations."""
     names = [node.op.name for node in stretch]
+    if set(names) <= {"add", "subtract", "multiply", "divide", "negative"}:
+        return "a scaling"
     if names[-1] == "multiply":
         written = {"sigmoid": "SiLU", "tanh": "GELU", "erf": "GELU"}
         found = [title for name, title in written.items() if name in names]
