@@ -135,34 +135,6 @@ class Tape:
             places += [Place(node, tuple(p), float(local[tuple(p)]), float(g[tuple(p)] * local[tuple(p)])) for p in at.tolist()]  # fmt: skip
         return places
 
-    # ---- the unit at a place ---------------------------------------------------------------------------------------------
-
-    def unit_at(self, place: Place) -> UnitAt:
-        """The unit that a place belongs to. Between the sum and its activation numbers may be moved, chosen or added to."""
-        node, index, local = self._with_bias(place.node), place.index, place.local
-        here = UnitAt(node, node, index, local, 1.0, float(self.arriving[node.sequence][index]))
-        blocked = ""
-        while True:
-            found = self.activation(node)
-            if found is not None:
-                slope = self.slopes(node, found)[index]
-                return UnitAt(node, found, index, local, float(slope), float(self.arriving[found.sequence][index]))
-            readers = self._readers_within(node)
-            if not readers or any(not _hands_on(reader) for reader in readers):
-                break
-            one = np.zeros(node.shape)
-            one[index] = 1
-            moves = [(r, pushed(r, _position(r, node), one)) for r in readers]
-            live = [(r, move) for r, move in moves if np.count_nonzero(move)]
-            if not live and any(r.op.name == "gather" for r in readers):
-                blocked = "the pooling after it takes another place, whose number is larger"
-            if len(live) != 1 or np.count_nonzero(live[0][1]) != 1:
-                break
-            node, move = live[0]
-            index = tuple(np.argwhere(move)[0].tolist())
-            local *= float(move[index])
-        return here if not blocked else UnitAt(**{**vars(here), "blocked": blocked})
-
     def activation(self, total: Node) -> Node | None:
         """The Node of the activation of the weighted sums `total`: the last of `stretch`, None where that is empty."""
         stretch = self.stretch(total)
@@ -174,7 +146,7 @@ class Tape:
         Empty where there is none: something else reads the sums too, or more than one result goes on.
         """
         stretch: dict[int, Node] = {}
-        waiting = self._readers_within(total)
+        waiting = self.readers_within(total)
         if len(waiting) != len(self.readers.get(total.sequence, [])):
             return []
         inside = {total.sequence}
@@ -213,28 +185,7 @@ class Tape:
                     pending[parent.sequence] = pending[parent.sequence] + g if parent.sequence in pending else g
         return np.asarray(pending[total.sequence].detach().numpy())
 
-    # ---- the ways to the loss --------------------------------------------------------------------------------------------
-
-    def links(self, exit_node: Node, index: Index) -> list[Link]:
-        """The linear layers after `exit_node`, each with its activation, as long as each alone reads the one before it."""
-        links: list[Link] = []
-        node, lead = exit_node, index[:-1]
-        while True:
-            readers = self.readers.get(node.sequence, [])
-            fits = len(readers) == 1 and readers[0].sequence <= self.last and readers[0].op.name == "matmul"
-            fits = fits and readers[0].shape[:-1] == node.shape[:-1] and readers[0].parents[0] is node
-            if not fits or not self.is_fixed(readers[0], 1):
-                return links
-            weights = readers[0].inputs[1].detach().numpy()
-            weights = weights[lead[: weights.ndim - 2]] if weights.ndim > 2 else weights
-            if weights.ndim != 2:
-                return links
-            total = self._with_bias(readers[0])
-            out = self.activation(total) or total
-            links.append(Link(total, out, np.array(weights), self.slopes(total, out)[lead], lead))
-            node = out
-
-    def _with_bias(self, node: Node) -> Node:
+    def with_bias(self, node: Node) -> Node:
         """The sum that adds the layer's own bias to `node`, or `node` itself."""
         readers = self.readers.get(node.sequence, [])
         if len(readers) == 1 and readers[0].op.name == "add" and readers[0].origin.path == node.origin.path:
@@ -247,9 +198,56 @@ class Tape:
                 return readers[0]
         return node
 
-    def _readers_within(self, node: Node) -> list[Node]:
+    def readers_within(self, node: Node) -> list[Node]:
         """The Nodes of the network, not of the loss, that read `node`."""
         return [reader for reader in self.readers.get(node.sequence, []) if reader.sequence <= self.last]
+
+
+def unit_at(tape: Tape, place: Place) -> UnitAt:
+    """The unit that a place belongs to. Between the sum and its activation numbers may be moved, chosen or added to."""
+    node, index, local = tape.with_bias(place.node), place.index, place.local
+    here = UnitAt(node, node, index, local, 1.0, float(tape.arriving[node.sequence][index]))
+    blocked = ""
+    while True:
+        found = tape.activation(node)
+        if found is not None:
+            slope = tape.slopes(node, found)[index]
+            return UnitAt(node, found, index, local, float(slope), float(tape.arriving[found.sequence][index]))
+        readers = tape.readers_within(node)
+        if not readers or any(not _hands_on(reader) for reader in readers):
+            break
+        one = np.zeros(node.shape)
+        one[index] = 1
+        moves = [(r, pushed(r, _position(r, node), one)) for r in readers]
+        live = [(r, move) for r, move in moves if np.count_nonzero(move)]
+        if not live and any(r.op.name == "gather" for r in readers):
+            blocked = "the pooling after it takes another place, whose number is larger"
+        if len(live) != 1 or np.count_nonzero(live[0][1]) != 1:
+            break
+        node, move = live[0]
+        index = tuple(np.argwhere(move)[0].tolist())
+        local *= float(move[index])
+    return here if not blocked else UnitAt(**{**vars(here), "blocked": blocked})
+
+
+def links(tape: Tape, exit_node: Node, index: Index) -> list[Link]:
+    """The linear layers after `exit_node`, each with its activation, as long as each alone reads the one before it."""
+    found: list[Link] = []
+    node, lead = exit_node, index[:-1]
+    while True:
+        readers = tape.readers.get(node.sequence, [])
+        fits = len(readers) == 1 and readers[0].sequence <= tape.last and readers[0].op.name == "matmul"
+        fits = fits and readers[0].shape[:-1] == node.shape[:-1] and readers[0].parents[0] is node
+        if not fits or not tape.is_fixed(readers[0], 1):
+            return found
+        weights = readers[0].inputs[1].detach().numpy()
+        weights = weights[lead[: weights.ndim - 2]] if weights.ndim > 2 else weights
+        if weights.ndim != 2:
+            return found
+        total = tape.with_bias(readers[0])
+        out = tape.activation(total) or total
+        found.append(Link(total, out, np.array(weights), tape.slopes(total, out)[lead], lead))
+        node = out
 
 
 def pushed(node: Node, i: int, move: np.ndarray, ones: bool = False) -> np.ndarray:

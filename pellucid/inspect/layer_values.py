@@ -14,7 +14,7 @@ from ..core.op import Node
 from ..nn import Module
 from ..tensor import Tensor
 from .cache import first_tensor
-from .chain_rule import Index, Tape, UnitAt, layer_name
+from .chain_rule import Index, Tape, UnitAt, layer_name, links
 
 MOST_UNITS, MOST_LAYERS = 6, 8
 
@@ -135,7 +135,7 @@ def layers_after(tape: Tape, seen: Watched, unit: UnitAt | None, paths: Any) -> 
         ran = [(layer_name(tape, unit.total), _kind(unit.total), unit.total), *ran]
         marks = {unit.total.sequence: unit.index}
         if paths is not None:
-            for link, at in zip(tape.links(unit.exit, unit.index), paths.top[0].units, strict=False):
+            for link, at in zip(links(tape, unit.exit, unit.index), paths.top[0].units, strict=False):
                 marks[link.total.sequence] = (*link.lead, at)
     if len(ran) > MOST_LAYERS:
         ran = [*ran[: MOST_LAYERS - 2], *ran[-2:]]
@@ -182,6 +182,8 @@ def _kind(node: Node) -> str:
 def _function(stretch: Sequence[Node]) -> str:
     """The field's name of a function that a network writes out in operations."""
     names = [node.op.name for node in stretch]
+    if set(names) <= {"add", "subtract", "multiply", "divide", "negative"}:
+        return "a scaling"
     if names[-1] == "multiply":
         written = {"sigmoid": "SiLU", "tanh": "GELU", "erf": "GELU"}
         found = [title for name, title in written.items() if name in names]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .chain_rule import MOST_PATHS, Index, Link, Tape, UnitAt, layer_name
+from .chain_rule import links as links_after
 from .result import Table, shown
 
 KEPT = 10
@@ -59,7 +60,7 @@ class Paths:
 
 def paths_from(tape: Tape, unit: UnitAt) -> Paths | None:
     """The paths of a unit's activation; None where what comes after it is no stack of linear layers."""
-    links = tape.links(unit.exit, unit.index)
+    links = links_after(tape, unit.exit, unit.index)
     if not links:
         return None
     sizes = [link.weights.shape[1] for link in links]

@@ -28,7 +28,7 @@ from ..models.heads.prediction import PredictionModel
 from ..nn import Module
 from ..optim import SGD, Optimizer
 from ..tensor import Tensor
-from .chain_rule import Index, Place, Tape, UnitAt, layer_name
+from .chain_rule import BILINEAR, Index, Place, Tape, UnitAt, layer_name, unit_at
 from .layer_values import LayerTrace, Watched, layers_after, watched
 from .loss_formula import loss_formula
 from .paths import Paths, paths_from
@@ -243,7 +243,7 @@ def trace(
         parameter = double.network.get_parameter(path)
         places = tape.places(parameter, index)
         chosen = max(places, key=lambda p: (abs(p.contribution), abs(p.local)), default=None)
-        unit = None if chosen is None else tape.unit_at(chosen)
+        unit = None if chosen is None else unit_at(tape, chosen)
         gradient = float(gradients[path][index])
         frozen = not network.get_parameter(path).requires_grad
         why = "the weight is frozen (requires_grad is False), so training leaves it" if frozen else ""
@@ -384,11 +384,7 @@ def _multiplied(place: Place, question: Question, index: Index) -> str:
             spot = np.unravel_index(index[-1], pixels)
             return f"{here}: pixel row {spot[-2]}, column {spot[-1]}"
         return here
-    return (
-        "the input that the weight multiplies"
-        if name in ("convolution", "multiply", "matmul")
-        else f"by the rule of {name}"
-    )
+    return "the input that the weight multiplies" if name in BILINEAR else f"by the rule of {name}"
 
 
 def take_step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from .chain_rule import Place, Tape
+from .chain_rule import Place, Tape, unit_at
 
 MOST_PLACES = 64  # that are looked at one by one
 
@@ -26,7 +26,7 @@ def why_zero(tape: Tape, places: Sequence[Place], path: str) -> str:
 def _reason(tape: Tape, place: Place) -> str:
     if not place.local:
         return "the input that it multiplies is 0"
-    unit = tape.unit_at(place)
+    unit = unit_at(tape, place)
     if unit.blocked:
         return unit.blocked
     if not unit.slope:

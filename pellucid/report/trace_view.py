@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from ..inspect.layer_values import LayerTrace
 from ..inspect.result import Table
 from ..inspect.trace import Trace
-from .html import figure, printable, section
+from .html import box, figure, printable, section
 from .inspection import ViewPage, markup_of, result_sections
 
 MOST_COLUMNS = 4  # of layers in the picture
@@ -30,7 +30,7 @@ def trace_page(found: Trace, name: str, command: str) -> ViewPage:
     lead = (
         READ if found.paths is not None else f"{READ} The dashed part stands for all ways through the layers between."
     )
-    drawn = [figure(found.weight, trace_picture(found))] if found.factors else []
+    drawn = [figure(found.weight, box("wide broad", trace_picture(found)))] if found.factors else []
     sections = [section("One weight's way to the loss", *drawn, lead=lead)] if drawn else []
     backward = [_under(table) for table in (*found.backward_tables(), found.units_table())]
     factors, *others = backward if found.factors else [Markup(""), *backward]
@@ -90,7 +90,7 @@ def _way(found: Trace, layers: tuple[LayerTrace, ...], xs: list[float]) -> list[
     parts = [_edge(xs[0], xs[1], f"dz/dw = {f.local:.4g}", f"dy/dz = {f.slope:.4g}")]
     whole = found.paths is not None and len(found.paths.layers) == len(layers) - 1
     if found.paths is None or not whole:
-        text = _text((xs[1] + xs[-1]) / 2, y - 10, f"dL/dy = {f.arriving:.4g}", "strong")
+        text = _text((xs[1] + xs[2]) / 2, y - 10, f"dL/dy = {f.arriving:.4g}", "strong")
         return [
             *parts,
             f'<line class="ours way dashed" x1="{xs[1] + RADIUS:g}" y1="{y}" x2="{xs[-1] - RADIUS:g}" y2="{y}"/>',
@@ -112,8 +112,8 @@ def _unit(x: float, row: int, name: str, value: str, on_path: bool) -> str:
     y = _y(row)
     style = "unit ours" if on_path else "unit plain"
     back = f'<circle cx="{x:g}" cy="{y}" r="{RADIUS}" class="{style}"/>'
-    short = name if len(name) <= 6 else name[:5] + "…"
-    return back + _text(x, y + 4, short, "strong" if on_path else "") + _text(x, y + RADIUS + 13, value, "")
+    inside, below = (name, value) if len(name) <= 3 else ("", f"{name}: {value}")
+    return back + _text(x, y + 4, inside, "strong" if on_path else "") + _text(x, y + RADIUS + 13, below, "")
 
 
 def _head(x: float, name: str, below: str) -> str:
