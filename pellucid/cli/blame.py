@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import click
-from markupsafe import Markup
 
 from ..errors import OptionError
 from ..inference.asked import Asked, RunExamples
@@ -15,7 +14,7 @@ from ..inference.wrong import wrong_answers
 from ..inspect.blame import MEASURES, blame
 from ..inspect.result import Result
 from ..models.heads.language import LanguageModel
-from ..report.blame_view import blame_sections, example_section
+from ..report.blame_view import Sections, blame_sections, example_section
 from ..report.inspection import ViewPage
 from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
 from .options import JSON, HeadedCommand, Whole, option
@@ -33,7 +32,7 @@ class Wanted:
     method: str
 
 
-def _parts(wanted: Wanted) -> tuple[Result, list[Markup]]:
+def _parts(wanted: Wanted) -> tuple[Result, Sections]:
     found = blame(
         [one.question for one in wanted.asked],
         wanted.of,  # type: ignore[arg-type]
@@ -45,7 +44,7 @@ def _parts(wanted: Wanted) -> tuple[Result, list[Markup]]:
 
 
 # What may be blamed -> from what is wanted to the result and its sections of the page, which hold nothing of the data.
-OF: dict[str, Callable[[Wanted], tuple[Result, list[Markup]]]] = {
+OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
     "weights": _parts,
     "units": _parts,
     "heads": _parts,
