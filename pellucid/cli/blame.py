@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import click
-from markupsafe import Markup
 
 from ..errors import OptionError
 from ..inference.asked import Asked, RunExamples
@@ -18,7 +17,7 @@ from ..inspect.blame import MEASURES, blame
 from ..inspect.result import Result
 from ..models.heads.language import LanguageModel
 from ..report.attribution_view import attribution_sections
-from ..report.blame_view import blame_sections, example_section
+from ..report.blame_view import Sections, blame_sections, example_section
 from ..report.inspection import ViewPage
 from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
 from .options import JSON, HeadedCommand, Whole, option
@@ -41,7 +40,7 @@ class Wanted:
     with_examples: bool
 
 
-def _inputs(wanted: Wanted) -> tuple[Result, list[Markup]]:
+def _inputs(wanted: Wanted) -> tuple[Result, Sections]:
     if len(wanted.asked) > 1:
         raise OptionError(
             f"--wrong {len(wanted.asked)}: with --of inputs; expected one example, whose input is looked at; write --example N"
@@ -56,7 +55,7 @@ def _inputs(wanted: Wanted) -> tuple[Result, list[Markup]]:
     return found, attribution_sections(found, asked)
 
 
-def _parts(wanted: Wanted) -> tuple[Result, list[Markup]]:
+def _parts(wanted: Wanted) -> tuple[Result, Sections]:
     if wanted.method not in BY_REMOVAL:
         raise OptionError(
             f"--method {wanted.method}: with --of {wanted.of}; expected one of {', '.join(BY_REMOVAL)}; or write --of inputs"
@@ -77,7 +76,7 @@ def _parts(wanted: Wanted) -> tuple[Result, list[Markup]]:
 
 
 # What may be blamed -> from what is wanted to the result and its sections of the page, which hold nothing of the data.
-OF: dict[str, Callable[[Wanted], tuple[Result, list[Markup]]]] = {
+OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
     "weights": _parts,
     "units": _parts,
     "heads": _parts,

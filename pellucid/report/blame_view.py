@@ -10,6 +10,7 @@ from .charts import Estimate, bar_chart, percent, show_short
 from .html import box, figure, picture, section, table
 from .inspection import result_sections
 
+Sections = list[Markup]
 MOST_BARS, MOST_AGAINST, MOST_LAYERS = 14, 8, 12
 
 

@@ -63,8 +63,11 @@ def wrong_questions(network, x, y, most):
     return [Question.of(network, torch.tensor(x[i : i + 1]), int(y[i])) for i in rows]
 
 
-def agreement(question, count, seed=0):
-    """Rank correlations over a sample of weights with an effect: of -g w with it; of |g| and of |w| with its size."""
+def agreement(question, count, seed=0, evenly=False):
+    """Rank correlations over a sample of weights with an effect: of -g w with it; of |g| and of |w| with its size.
+
+    evenly: as many from each Parameter. Then those whose sizes differ from layer to layer, as gradients do, are told apart.
+    """
     other = twin(question)
     assert other is not question
     names, parameters = zip(*other.network.named_parameters(), strict=True)
@@ -73,11 +76,17 @@ def agreement(question, count, seed=0):
     w = np.concatenate([p.detach().numpy().ravel() for p in parameters])
     starts = np.cumsum([0, *(p.numel() for p in parameters)])
     live = np.flatnonzero(g * w)
-    chosen = np.sort(np.random.default_rng(seed).permutation(live)[:count])
+    order = np.random.default_rng(seed).permutation(live)
+    share = count // len(names)
+    chosen = np.sort(
+        np.concatenate([order[(order >= a) & (order < b)][:share] for a, b in pairwise(starts)])
+        if evenly
+        else order[:count]
+    )
     effects = np.concatenate(
         [
             write_zero([other], loss, name, chosen[(chosen >= a) & (chosen < b)] - a)
-            for name, a, b in zip(names, starts, starts[1:], strict=False)
+            for name, (a, b) in zip(names, pairwise(starts), strict=True)
         ]
     )
     effects -= other.loss(other.output()).item()
@@ -233,7 +242,9 @@ def test_a_transformer_where_the_gradient_alone_fails(tmp_path_factory):
         tmp_path_factory, "names", "names", "--model", "transformer", "--epochs", "2", "--set", "d_model=48",
         "--set", "num_layers=2", "--set", "num_heads=2",
     )  # fmt: skip
-    rows = told("Transformer, -gw |g| |w|", [agreement(examples.ask(i).question, 400) for i in range(1, 9)])
+    rows = told(
+        "Transformer, -gw |g| |w|", [agreement(examples.ask(i).question, 400, evenly=True) for i in range(1, 9)]
+    )
     assert rows[:, 0].mean() >= 0.95
     assert rows[:, 1].mean() < 0.8
 
@@ -242,10 +253,11 @@ def test_the_table_network_on_adult(tmp_path_factory):
     data = os.environ["PELLUCID_DATA"]
     folder = tmp_path_factory.mktemp("adult-rows")
     with open(Path(data) / "tabular" / "adult-train.csv", newline="", encoding="utf-8") as file:
-        rows = [row for _, row in zip(range(3001), csv.reader(file), strict=False)]
+        rows = [row for _, row in zip(range(3000), csv.reader(file, skipinitialspace=True), strict=False)]
+    columns = [f"column {i}" for i in range(len(rows[0]) - 1)]
     with open(folder / "adult.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    examples = of_run(tmp_path_factory, "adult", folder / "adult.csv", "--target", rows[0][-1], "--epochs", "8")
+        csv.writer(file).writerows([[*columns, "income"], *rows])
+    examples = of_run(tmp_path_factory, "adult", str(folder / "adult.csv"), "--target", "income", "--epochs", "6")
     print(type(examples.network).__name__, sum(p.numel() for p in examples.network.parameters()))
     wrong = []
     for i in range(1, 400):
