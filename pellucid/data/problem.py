@@ -199,6 +199,8 @@ class DataModule:
     source: dict[str, Json]  # plain JSON: `load.load_problem(**source)` gives this module again
     raw: dict[str, RawExample] = field(default_factory=dict, repr=False)
     names: dict[str, list[str]] = field(default_factory=dict, repr=False)  # of a split's files, where an example is one
+    # Of a split whose examples are rows or lines of a file: the number of each there, from 1, a header not counted.
+    rows: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     large: bool = False  # whether raw examples are read from the file, which takes too long for all of them
     folds: Callable[[], Iterator[DataModule]] | None = field(
         default=None, repr=False
