@@ -31,6 +31,7 @@ COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same n
     "predict": "Predict with a trained network: new rows, images, a series or a text.",
     "sample": "Generate text or images with a trained network.",
     "summary": "Show the layers, shapes and parameters of a trained network.",
+    "labels": "Show training examples whose label the network doubts.",
     "runs": "List the runs under runs/ with their scores.",
     "datasets": "List the data sets known by name.",
 }

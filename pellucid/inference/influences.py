@@ -86,11 +86,14 @@ def influence(examples: RunExamples, asked: Asked, top: int = 20) -> Influence:
     of `examples` is not touched. Raises OptionError for a network that draws.
     """
     data, (index, _) = learned_data(examples), asked.answer()
-    count = len(data.train)
+    window = getattr(examples.network, "context_length", 0)
+    count = len(data.train) // (window if isinstance(data.train, TokenSequence) else 1)
     total, weights, layer, found = np.zeros(0), "", "", 0
     for one in learned_networks(examples.run, count):
         rows = training_rows(one.network, data.train)
-        own = tracin(one.network, rows, _score_of(one.network, asked, index), one.sets, most=one.network.eval_batch_size)
+        own = tracin(
+            one.network, rows, _score_of(one.network, asked, index), one.sets, most=one.network.eval_batch_size
+        )
         total = own if not found else total + own
         found, weights, layer = found + 1, one.sentence, last_linear(one.network)
     if found > 1:
@@ -100,7 +103,6 @@ def influence(examples: RunExamples, asked: Asked, top: int = 20) -> Influence:
     towards, away = order[:top][every[order[:top]] > 0], order[::-1][:top][every[order[::-1][:top]] < 0]
     labels = Labels(data)
     row = lambda i, name: InfluentialRow(int(i), name, labels.of(int(i)), float(every[i]))
-    window = getattr(examples.network, "context_length", 0)
     lists = [
         [row(i, name) for i, name in zip(part, names_of_rows(data, part, window), strict=True)]
         for part in (towards, away)
@@ -116,7 +118,9 @@ def _score_of(network: Model, asked: Asked, index: int) -> Callable[[], Tensor]:
 
     def of() -> Tensor:
         output = network.answer(*inputs)
-        if isinstance(network, LanguageModel) or (isinstance(network, PredictionModel) and network.task == "classification"):
+        if isinstance(network, LanguageModel) or (
+            isinstance(network, PredictionModel) and network.task == "classification"
+        ):
             return score(output.log_softmax(-1), index)
         if isinstance(network, PredictionModel) and network.task == "multilabel":
             return logsigmoid(score(output, index))
@@ -161,7 +165,12 @@ class Labels:
 def _label_check(data: DataModule, towards: np.ndarray, index: int) -> list[Check]:
     """How many of the strongest have the label that was said, against how many of all have it."""
     part = data.train
-    if not isinstance(part, Examples) or part.target.ndim != 1 or part.target.dtype.kind not in "iu" or not len(towards):
+    if (
+        not isinstance(part, Examples)
+        or part.target.ndim != 1
+        or part.target.dtype.kind not in "iu"
+        or not len(towards)
+    ):
         return []
     same, base = part.target[towards] == index, float((part.target == index).mean())
     return [
@@ -173,5 +182,3 @@ def _label_check(data: DataModule, towards: np.ndarray, index: int) -> list[Chec
             f"{base:.0%} of all examples have it",
         )
     ]
-
-

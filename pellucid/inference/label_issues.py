@@ -86,20 +86,22 @@ class LabelIssues(Result):
 
     def tables(self) -> Sequence[Table]:
         last = ("off by spreads",) if self.is_number else ("sure", "loss")
-        rows = [
-            (r.name, r.label, r.says, *((r.sure,) if self.is_number else (r.sure, r.loss))) for r in self.rows
-        ]
+        rows = [(r.name, r.label, r.says, *((r.sure,) if self.is_number else (r.sure, r.loss))) for r in self.rows]
         return [Table("", ("example", "label", "the network says", *last), rows)]
 
     def remarks(self) -> Sequence[str]:
         lines = [f"Ranked by {self.how}."]
         if not self.out_of_fold:
-            lines.append("The network has learned these labels, wrong ones too: the ranking is good, and the number doubted is a rough one.")
+            lines.append(
+                "The network has learned these labels, wrong ones too: the ranking is good, and the number doubted is a rough one."
+            )
         lines.append("Doubt is no proof: rare and hard examples look alike. Look at each before you change it.")
         return lines
 
     def to_dict(self) -> dict[str, Json]:
-        return {name: value for name, value in super().to_dict().items() if name != "scores"} | {"expected": self.expected}
+        return {name: value for name, value in super().to_dict().items() if name != "scores"} | {
+            "expected": self.expected
+        }
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,9 @@ def _of_classes(data: DataModule, part: Examples, run: str, found: Judged, top: 
     names = data.preprocessor.classes or []
     order = _ranked(found.losses, top)
     rows = [
-        DoubtedRow(int(i), name, names[labels[i]], names[said[i]], float(found.says[i, said[i]]), float(found.losses[i]))
+        DoubtedRow(
+            int(i), name, names[labels[i]], names[said[i]], float(found.says[i, said[i]]), float(found.losses[i])
+        )
         for i, name in zip(order, names_of_rows(data, order), strict=True)
     ]
     return LabelIssues(

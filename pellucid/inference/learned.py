@@ -42,7 +42,9 @@ class Learned:
         """Which weights are read, for people."""
         if self.epochs == [None]:
             return "the final weights alone, as no epoch's were kept (train with --snapshots 40)"
-        some = f"{len(self.epochs)} of {self.of} kept epochs" if len(self.epochs) < self.of else f"{self.of} kept epochs"
+        some = (
+            f"{len(self.epochs)} of {self.of} kept epochs" if len(self.epochs) < self.of else f"{self.of} kept epochs"
+        )
         return f"the weights of {some}, {self.epochs[0]} to {self.epochs[-1]}"
 
 
@@ -100,9 +102,15 @@ def names_of_rows(data: DataModule, rows: np.ndarray, window: int = 0) -> list[s
     """
     if isinstance(data.train, TokenSequence):
         return [f"tokens {i * window + 1:,} to {(i + 1) * window:,}" for i in rows]
-    names, numbers = data.names.get("train"), data.rows.get("train")
+    names = data.names.get("train")
     if names is not None:
         return [names[i] for i in rows]
+    return places_of_rows(data, rows)
+
+
+def places_of_rows(data: DataModule, rows: Sequence[int] | np.ndarray) -> list[str]:
+    """Where training examples stand: the row in the data's file, else the place in the training part. Nothing of the data."""
+    numbers = data.rows.get("train")
     if numbers is not None:
-        return [f"row {numbers[i]:,}" for i in rows]
-    return [f"train {i + 1:,}" for i in rows]
+        return [f"row {numbers[i]}" for i in rows]
+    return [f"train {i + 1}" for i in rows]

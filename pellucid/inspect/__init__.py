@@ -4,6 +4,7 @@ from .attention import attention_maps
 from .cache import Cache, patched, run_with_cache
 from .entries import Entries, entries
 from .filters import first_filters
+from .influence import TrainingRows, WeightSet, tracin
 from .question import Question
 from .summary import Row, Summary, summary
 from .undisturbed import restored, undisturbed
@@ -14,6 +15,8 @@ __all__ = [
     "Question",
     "Row",
     "Summary",
+    "TrainingRows",
+    "WeightSet",
     "attention_maps",
     "entries",
     "first_filters",
@@ -21,5 +24,6 @@ __all__ = [
     "restored",
     "run_with_cache",
     "summary",
+    "tracin",
     "undisturbed",
 ]

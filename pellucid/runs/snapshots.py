@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import StateError
 from ..models.base import Model
+from ..random import fork_rng
 from .run import Run, check_shapes
 from .schema import damaged, parse_json, read_record
 from .settings import Settings
@@ -91,7 +92,9 @@ def load_snapshots(run: Run, most: int | None = None) -> list[Snapshot]:
         found = [found[i] for i in np.linspace(len(found) - 1, 0, most + 1).round().astype(int)[:most]][::-1]
     if not found:
         return []
-    like = {name: array.astype(_wide(array.dtype)) for name, array in _stored(run.new_network()).items()}
+    with fork_rng():  # whose random numbers are not needed
+        network = run.new_network()
+    like = {name: value.array for name, value in network.state_dict().items()}
     return [_load(run, path, epoch, like) for epoch, path in found]
 
 
