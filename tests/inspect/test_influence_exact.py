@@ -56,7 +56,9 @@ def close(found, expected):
     return np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("network", [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), Steps()], ids=["mlp", "steps"])
+@pytest.mark.parametrize(
+    "network", [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), Steps()], ids=["mlp", "steps"]
+)
 def test_influence_is_the_sum_of_products_of_gradients(network):
     chance = np.random.default_rng(1)
     shape = (9, 5, 3) if isinstance(network, Steps) else (9, 3)
@@ -106,7 +108,12 @@ def test_it_refuses_what_has_no_linear_layer_and_restores_after_an_error():
 
     state = WeightSet({name: value.array * 0 for name, value in network.state_dict().items()}, 1.0)
     with untouched(network), pytest.raises(ValueError, match="stop"):
-        tracin(network, TrainingRows(1, lambda picked: (torch.zeros(1, 3),), fails), lambda: network(torch.zeros(1, 3)).sum(), [state])
+        tracin(
+            network,
+            TrainingRows(1, lambda picked: (torch.zeros(1, 3),), fails),
+            lambda: network(torch.zeros(1, 3)).sum(),
+            [state],
+        )
     with pytest.raises(OptionError, match="no layer 'head'"):
         tracin(network, rows, lambda: network(torch.zeros(1, 3)).sum(), [state], layer="head")
 
