@@ -158,7 +158,7 @@ def _answers(network: PredictionModel, rows: TrainingRows, with_fold: bool) -> t
     losses, says = [], []
     with undisturbed(network):
         for numbers in rows.batches(network.eval_batch_size):
-            inputs, target, _ = network.parts(rows.batch(numbers))
+            inputs, target, _ = network.parts(tuple(rows.batch(numbers)))
             output = network(*inputs[: len(network.input_names) + with_fold])
             losses.append(network.losses(output, target).numpy().astype(np.float64))
             if network.task == "classification":
@@ -220,5 +220,5 @@ def _of_numbers(data: DataModule, part: Examples, run: str, found: Judged, top: 
 
 def _ranked(scores: np.ndarray, top: int | None) -> np.ndarray:
     """The numbers of the rows with the largest scores, the largest first, without NaN."""
-    order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
-    return order[np.isfinite(scores[order])][:top]
+    order: np.ndarray = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
+    return np.asarray(order[np.isfinite(scores[order])][:top])

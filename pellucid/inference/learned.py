@@ -110,7 +110,7 @@ def names_of_rows(data: DataModule, rows: np.ndarray, window: int = 0) -> list[s
 
 def places_of_rows(data: DataModule, rows: Sequence[int] | np.ndarray) -> list[str]:
     """Where training examples stand: the row in the data's file, else the place in the training part. Nothing of the data."""
-    numbers = data.rows.get("train")
+    numbers = data.train.row if isinstance(data.train, Examples) else None
     if numbers is not None:
         return [f"row {numbers[i]}" for i in rows]
     return [f"train {i + 1}" for i in rows]

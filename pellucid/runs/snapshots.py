@@ -46,11 +46,14 @@ class Snapshot:
 
 
 def most_snapshots(settings: Settings, network: Model) -> int:
-    """How many are kept at most: as many as the settings say, or by default as many as there is room for."""
+    """How many are kept at most: as many as the settings say, or by default as many as there is room for.
+
+    network: of an ensemble the whole, whose members share the room.
+    """
     if settings.snapshots >= 0:
         return settings.snapshots
     size = sum(array.nbytes for array in _stored(network).values())
-    return min(AUTOMATIC_SETS, AUTOMATIC_BYTES // max(1, size * settings.ensemble))
+    return min(AUTOMATIC_SETS, AUTOMATIC_BYTES // max(1, size))
 
 
 def kept_epochs(done: int, most: int) -> range:
@@ -134,7 +137,8 @@ def _wide(dtype: np.dtype) -> np.dtype:
 
 
 def _path(run: Run, epoch: int) -> Path:
-    return run.snapshots / f"epoch-{epoch:04}.safetensors"
+    folder: Path = run.snapshots
+    return folder / f"epoch-{epoch:04}.safetensors"
 
 
 def _found(run: Run) -> dict[int, Path]:

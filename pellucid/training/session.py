@@ -295,7 +295,7 @@ class EnsembleSession(TrainingSession):
             shutil.rmtree(folder, ignore_errors=True)  # a kill may have left it empty
             config = self.run.config
             source = None if config.init_from is None else runs.load_run(Path(config.init_from))
-            own = dataclasses.replace(self.settings, snapshots=most_snapshots(self.settings, self.network.members[k]))
+            own = dataclasses.replace(self.settings, snapshots=most_snapshots(self.settings, self.network))
             values = {**asdict(config.network), **asdict(member_settings(own, k))}
             member = start(problem, config.family, values, folder, source=source)
         self.member, self.learner = member, member.learner

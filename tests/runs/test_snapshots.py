@@ -107,7 +107,6 @@ def test_large_networks_keep_fewer_by_themselves(tmp_path):
             return {"weight": type("T", (), {"array": np.zeros(6_000_000, np.float32)})}
 
     assert most_snapshots(Settings(), Large()) == 16  # of 12 MB each
-    assert most_snapshots(Settings(ensemble=5), Large()) == 3
     assert most_snapshots(Settings(snapshots=30), Large()) == 30
     with pytest.raises(OptionError, match="snapshots: -2"):
         Settings(snapshots=-2)

@@ -101,7 +101,6 @@ def series_module(source: Source, table: Table, target: int, drop: list[int]) ->
     train, validation, test = splits
     return DataModule(
         source.name, "series", "regression", preprocessor, train, validation, test, notes, sha256([table.path]), source.record, {**raw},
-        rows={split: steps.row_numbers() for split, steps in raw.items()},
     )  # fmt: skip
 
 
@@ -287,8 +286,9 @@ def _split(
         if not len(at):
             raise DataError(f"{table.path}: {preprocessor.target_name} is missing in all of the {split} part; expected values in training, "
                             "validation and test; fill them, or give more rows")  # fmt: skip
-        splits.append(Examples({"series": windows.take(at)}, every.target[at]))
-        raw[split] = RawSteps(preprocessor, table, lines, owners[at], rows[at])
+        steps = RawSteps(preprocessor, table, lines, owners[at], rows[at])
+        splits.append(Examples({"series": windows.take(at)}, every.target[at], row=steps.row_numbers()))
+        raw[split] = steps
         last = asked[at].max()
         spans.append(f"{split} up to {preprocessor.clock.text(last)}")
     notes.append(f"split: by time, {', '.join(spans[:-1])}, then test")

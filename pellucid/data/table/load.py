@@ -89,16 +89,15 @@ def table_module(source: Source, plan: TablePlan, large: LargeTable | None = Non
     path, options = source.path, source.options
     table, task, weight, rows = question.table, question.task, question.weight, found.rows
     preprocessor, fit_notes, encoded = question.learn(rows[0])
-    encoded.unit = found.units
+    encoded.unit, encoded.row = found.units, table.row_numbers()
     notes += found.notes + fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
     raw: list[RawExample] = [table.take(own).row for own in rows]
-    numbers = [table.take(own).row_numbers() for own in rows]
     splits, used = [encoded.take(own) for own in rows], [path]
     if large is not None:
         check_memory(large, encoded)
-        splits, raw, numbers = question.in_batches(large, preprocessor, found, plan.choices, source.seed, notes)
+        splits, raw = question.in_batches(large, preprocessor, found, plan.choices, source.seed, notes)
     if "test_data" in options:
         test_path = _test_path(source)
         own = _labelled(test_path, preprocessor, options.get("header"), notes)
@@ -116,7 +115,7 @@ def table_module(source: Source, plan: TablePlan, large: LargeTable | None = Non
     train, validation, test = splits
     data = DataModule(
         source.name, "table", task, preprocessor, train, validation, test, notes, sha256(used), source.record,
-        dict(zip(SPLITS, raw, strict=True)), rows=dict(zip(SPLITS, numbers, strict=False)), large=large is not None,
+        dict(zip(SPLITS, raw, strict=True)), large=large is not None,
     )  # fmt: skip
 
     bag = Bag(found.strata, found.units, found.in_order, source.seed)
@@ -153,10 +152,8 @@ class Bag:
         kept = None if self.units is None else self.units[together]
         own = bag_folds(folds, self.strata[together], data.task, self.seed, kept)
         train, judged = replace(encoded.take(together), fold=own), np.flatnonzero(own >= 0)
-        of = {"train": table.take(together), "validation": table.take(together[judged])}
-        raw = {**data.raw, **{split: own.row for split, own in of.items()}}
-        numbers = {**data.rows, **{split: own.row_numbers() for split, own in of.items()}}
-        return folds, replace(data, train=train, validation=train.take(judged), raw=raw, rows=numbers, bagged=None)
+        raw = {**data.raw, "train": table.take(together).row, "validation": table.take(together[judged]).row}
+        return folds, replace(data, train=train, validation=train.take(judged), raw=raw, bagged=None)
 
 
 def has_folds(found: Partition) -> bool:
@@ -202,8 +199,8 @@ class Question:
     def in_batches(
         self, large: LargeTable, preprocessor: TablePreprocessor, found: Partition, choices: Choices, seed: int,
         notes: list[str],
-    ) -> tuple[list[Examples], list[RawExample], list[np.ndarray]]:  # fmt: skip
-        """All rows of the table that `self.table` was drawn from, in their parts, what gives each row as it was, and its number."""
+    ) -> tuple[list[Examples], list[RawExample]]:  # fmt: skip
+        """All rows of the table that `self.table` was drawn from, in their parts, and what gives each row as it was."""
         table, target = self.table, self.target
         inputs = [p for p in range(len(table.names)) if p != target and p not in self.drop]
         rule = part_of(table, RowHashes(table, inputs).rows(), found, choices, seed)
@@ -214,13 +211,15 @@ class Question:
         notes.append(f"rows: {len(large):,}; what is decided is decided on {len(table):,} drawn at random")
         notes += encoded.notes + duplicate_notes(encoded.duplicates(found.duplicates.coarse), len(large), choices)
         parts, rows = encoded.split(len(found.rows))
-        return parts, [raw_rows(large, own) for own in rows], [own + 1 for own in rows]
+        for part, own in zip(parts, rows, strict=True):
+            part.row = own + 1
+        return parts, [raw_rows(large, own) for own in rows]
 
     def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]], bag: Bag) -> Iterator[DataModule]:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""
         for rows in parts:
             preprocessor, _, encoded = self.learn(rows[0])
-            encoded.unit = self.units
+            encoded.unit, encoded.row = self.units, self.table.row_numbers()
             train, validation, test = (encoded.take(own) for own in rows)
             fold = dataclasses.replace(
                 whole,
@@ -230,7 +229,6 @@ class Question:
                 test=test,
                 folds=None,
                 raw={split: self.table.take(own).row for split, own in zip(SPLITS, rows, strict=True)},
-                rows={split: self.table.take(own).row_numbers() for split, own in zip(SPLITS, rows, strict=True)},
             )
             fold.bagged = functools.partial(bag.module, fold, self.table, encoded, rows)
             yield fold
