@@ -66,7 +66,7 @@ def labels_sections(examples: RunExamples, found: LabelIssues, with_examples: bo
             (r.name, shortened(r.label, 40), shortened(r.says, 40), shown(r.sure), shown(r.loss)) for r in found.rows
         ]
     else:
-        head = ["example", "off by spreads" if found.is_number else "sure of another answer", "loss"]
+        head = ["example", "off by spreads" if found.is_number else "sure of its own answer", "loss"]
         places = places_of_rows(data, [r.index for r in found.rows])
         rows = [(p, shown(r.sure), shown(r.loss)) for p, r in zip(places, found.rows, strict=True)]  # type: ignore[misc]
     doubted = table("", head, rows, numeric=range(len(head) - 2, len(head)))
