@@ -58,6 +58,21 @@ def save(
     write_bytes(Path(path), to_bytes(arrays, metadata=dict(metadata) if metadata else None))
 
 
+def save_arrays(
+    arrays: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str], flushed: bool = True
+) -> None:
+    """Write arrays by name as they are, float16 too, which `save` widens. flushed: see `files.writing`."""
+    in_rows = {name: a if a.flags.c_contiguous else np.array(a, order="C") for name, a in arrays.items()}
+    write_bytes(path, to_bytes(in_rows, metadata=dict(metadata)), flushed)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name, each in the dtype that it is stored as. Raises as `load`."""
+    with _opened(path) as opened:
+        names = opened.keys()  # not a dict: it cannot be iterated over
+        return {name: _read_stored(path, name, opened) for name in names}
+
+
 def _is_utf8(text: str) -> bool:
     """Whether no half of a surrogate pair stands in it."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
@@ -138,14 +153,19 @@ def is_pickle(content: bytes) -> bool:
 
 
 def _read_array(file: Path, name: str, opened: safe_open) -> np.ndarray:
+    return array_of(_read_stored(file, name, opened))
+
+
+def _read_stored(file: Path, name: str, opened: safe_open) -> np.ndarray:
     kind = opened.get_slice(name).get_dtype()
     if kind == "BF16":
-        return array_of(_read_bfloat16(file, name))
+        return _read_bfloat16(file, name)
     if kind not in DTYPES:
         raise StateError(
             f"{file}: {name!r} is stored as {kind}; expected one of {', '.join([*DTYPES, 'BF16'])}; save it as F32"
         )
-    return array_of(opened.get_tensor(name))
+    array: np.ndarray = opened.get_tensor(name)
+    return array
 
 
 def _read_bfloat16(file: Path, name: str) -> np.ndarray:

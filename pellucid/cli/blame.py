@@ -18,6 +18,7 @@ from ..inspect.result import Result
 from ..models.heads.language import LanguageModel
 from ..report.attribution_view import attribution_sections
 from ..report.blame_view import Sections, blame_sections, example_section
+from ..report.examples_view import examples_view
 from ..report.inspection import ViewPage
 from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
 from .options import JSON, HeadedCommand, Whole, option
@@ -55,6 +56,16 @@ def _inputs(wanted: Wanted) -> tuple[Result, Sections]:
     return found, attribution_sections(found, asked)
 
 
+def _examples(wanted: Wanted) -> tuple[Result, Sections]:
+    if len(wanted.asked) > 1:
+        raise OptionError(
+            f"--wrong {len(wanted.asked)}: with --of examples; expected one answer, whose training examples are ranked; "
+            "write --example N"
+        )
+    found, sections = examples_view(wanted.examples, wanted.asked[0], wanted.top, with_examples=wanted.with_examples)
+    return found, sections
+
+
 def _parts(wanted: Wanted) -> tuple[Result, Sections]:
     if wanted.method not in BY_REMOVAL:
         raise OptionError(
@@ -82,6 +93,7 @@ OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
     "heads": _parts,
     "layers": _parts,
     "inputs": _inputs,
+    "examples": _examples,
 }
 
 

@@ -17,11 +17,13 @@ from ..inspect.objective import work
 from ..report.inspection import ViewPage
 from ..report.landscape_view import landscape_sections
 from ..runs.run import Run
+from ..runs.snapshots import load_snapshots
 from ..tensor import Tensor
 from .inspecting import find_run, show
 from .options import JSON, Whole, option
 
 MOST, LEAST = 2000, 100  # training examples
+PATH, LEAST_PATH = 40, 3  # kept epochs that the path of training goes through
 WORK = 300e6  # multiplications of one forward pass over them; of twice as many, fewer points are computed
 
 
@@ -50,9 +52,11 @@ def command(run: str, other: str | None, align: bool, examples: int | None, as_j
     costly = fixed + each * len(data[1]) > 2 * WORK
     points, products = (11, 20) if costly else (21, 40)
     line = _line(ours, find_run(other), data, align) if other is not None else None
+    path = [one.weights for one in load_snapshots(trained, PATH)]
     found = Landscape(
-        loss_slice(ours.network, data, points=points), curvature(ours.network, data, products), None, line, note
-    )
+        loss_slice(ours.network, data, points=points), curvature(ours.network, data, products),
+        loss_slice(ours.network, data, points=points, path=path) if len(path) >= LEAST_PATH else None, line, note,
+    )  # fmt: skip
     words = f"pellucid landscape {trained.name}" + (f" --with {other}" if other else "") + (" --align" if align else "")
     view = ViewPage(
         "landscape", "The landscape of the loss", found.headline(), landscape_sections(found), command=words

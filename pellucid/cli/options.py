@@ -73,6 +73,15 @@ class Whole(click.ParamType):
         return int(text)
 
 
+class WholeOrNone(Whole):
+    """A whole number from 1, or none, which is 0."""
+
+    name = "N|none"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if str(value).strip().lower() == "none" else super().convert(value, param, ctx)
+
+
 class Number(click.ParamType):
     """A finite number."""
 

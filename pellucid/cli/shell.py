@@ -28,6 +28,7 @@ from ..runs.renamed import new_name
 QUESTIONS = {
     "What is in my data?": {
         "doctor": "What is in your data, and what would mislead.",
+        "labels": "Training examples whose label a trained network doubts.",
         "datasets": "List the data sets known by name.",
     },
     "How do I train a network?": {

@@ -41,6 +41,7 @@ from .options import (
     Number,
     Numbers,
     Whole,
+    WholeOrNone,
     as_options,
     baseline_json,
     baseline_words,
@@ -127,6 +128,12 @@ WITH_RESUME = {"resume", "epochs", "num_threads", "feature_network", "quiet", "a
     metavar="DIR",
     heading="Run",
     help="The folder to create for the run.  [default: runs/DATA-MODEL-N]",
+)
+@option(
+    "--snapshots",
+    type=WholeOrNone(),
+    heading="Run",
+    help="Keep the weights of up to N epochs, which labels and blame read.  [default: 40, within 200 MB]",
 )
 @RESUME
 @seed_option(None)

@@ -35,6 +35,7 @@ class Examples:
     weight: how much each row counts, float32 (N,); None where all count the same.
     fold: the fold of each row, int64 (N,), where a network is bagged: it is judged by the network that did not learn it.
     unit: int64 (N,), equal for rows that belong together, as those of a patient; None where each row is its own.
+    row: int64 (N,), where each stands in the file of the data, from 1, a header not counted; None where it is no row of one.
     An input may also be an object that is indexed like an array and reads its rows only then (`image_set.LazyImages`).
     """
 
@@ -43,6 +44,7 @@ class Examples:
     weight: np.ndarray | None = None
     fold: np.ndarray | None = None
     unit: np.ndarray | None = None
+    row: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(array) for name, array in self.inputs.items()} | {"target": len(self.target)}
@@ -74,10 +76,8 @@ class Examples:
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (int64), in that order, copied."""
-        weight, fold, unit = (None if of is None else of[rows] for of in (self.weight, self.fold, self.unit))
-        return Examples(
-            {name: array[rows] for name, array in self.inputs.items()}, self.target[rows], weight, fold, unit
-        )
+        others = [None if of is None else of[rows] for of in (self.weight, self.fold, self.unit, self.row)]
+        return Examples({name: array[rows] for name, array in self.inputs.items()}, self.target[rows], *others)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from .cache import Cache, patched, run_with_cache
 from .curvature import Curvature, curvature
 from .entries import Entries, entries
 from .filters import first_filters
+from .influence import TrainingRows, WeightSet, tracin
 from .landscape import Landscape, Line, Slice, loss_line, loss_slice
 from .question import Question
 from .summary import Row, Summary, summary
@@ -29,6 +30,8 @@ __all__ = [
     "Slice",
     "Summary",
     "Trace",
+    "TrainingRows",
+    "WeightSet",
     "attention_maps",
     "attribute",
     "blame",
@@ -43,5 +46,6 @@ __all__ = [
     "run_with_cache",
     "summary",
     "trace",
+    "tracin",
     "undisturbed",
 ]

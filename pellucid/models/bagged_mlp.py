@@ -165,20 +165,33 @@ class BaggedMLP(PredictionModel):
 
     def training_step(self, *batch: Tensor) -> StepOutput:
         """The mean over the networks of the mean loss of the rows that each learns from."""
-        inputs, target, weight = self._parts(batch)
-        *arrays, fold = inputs
-        outputs, _ = self.fold_outputs(*arrays)
-        learned = (fold != self.fold_of).to(outputs.dtype)  # (M, B)
+        _, target, weight = self.parts(batch)
+        outputs, losses, learned = self._network_losses(*batch)
         share = learned / learned.sum(1, keepdim=True).clamp(min=1)
         if weight is not None:
             share = share * weight
-        rows = outputs.squeeze(-1) if self.task in NUMERIC and not self.levels else outputs  # (M, B, *)
         networks = self.folds * self.members
-        copies = target.expand(networks, *target.shape).flatten(0, 1)  # (M * B, *)
-        losses = self.weighted_losses(rows.flatten(0, 1), copies).reshape(*share.shape)
         values = {"loss": (losses * share).sum() / networks}
         if self.task == "classification":
             with no_grad():
                 right = (outputs.detach().argmax(-1) == target).to(share.dtype)
                 values["accuracy"] = (right * share).sum() / networks
         return values
+
+    def learned_losses(self, *batch: Tensor) -> Tensor:
+        """The sum over the networks that learn each row of its loss, (B,)."""
+        weight = self.parts(batch)[2]
+        _, losses, learned = self._network_losses(*batch)
+        total = (losses * learned).sum(0)
+        return total if weight is None else total * weight
+
+    def _network_losses(self, *batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each network and row: outputs (M, B, K), losses (M, B), and 1 where it learns from the row, else 0 (M, B)."""
+        inputs, target, _ = self.parts(batch)
+        *arrays, fold = inputs
+        outputs, _ = self.fold_outputs(*arrays)
+        learned = (fold != self.fold_of).to(outputs.dtype)
+        rows = outputs.squeeze(-1) if self.task in NUMERIC and not self.levels else outputs  # (M, B, *)
+        networks = self.folds * self.members
+        copies = target.expand(networks, *target.shape).flatten(0, 1)  # (M * B, *)
+        return outputs, self.weighted_losses(rows.flatten(0, 1), copies).reshape(*learned.shape), learned

@@ -83,6 +83,11 @@ class Model(nn.Module):
         """Of a training batch: "loss" (), the number to minimize, and others to log, all means over the batch."""
         raise NotImplementedError(f"{type(self).__name__} does not define training_step(*batch)")
 
+    def learned_losses(self, *batch: Tensor) -> Tensor:
+        """Of a training batch: what training lowers for each row, (B,), in evaluation mode; for views of training examples."""
+        values = self.evaluation_step(*batch)
+        return values["loss"] / values["count"].clamp(min=1) if "count" in values else values["loss"]
+
     def evaluation_step(self, *batch: Tensor) -> StepOutput:
         """Of an evaluation batch: values (B,), each summed over the example's scored positions; "loss" is always there.
 

@@ -4,6 +4,7 @@ config.json              a RunConfig: data, settings, preprocessing; enough to r
 model.safetensors        the best weights by validation
 metrics.jsonl            an EpochRecord a line, then a TestRecord
 checkpoint.safetensors   where training stands; `train --resume` goes on from it
+snapshots/epoch-0007.safetensors, ...   weights at the ends of epochs, see `snapshots.py`
 samples/                 images drawn after each epoch, of a network that draws
 report.html              written at the end, never read
 members/1, 2, ...        of an ensemble: the run of each of its networks, which has no report and is not tested
@@ -51,6 +52,7 @@ class Run:
     metrics = property(lambda self: self.folder / "metrics.jsonl")
     report = property(lambda self: self.folder / "report.html")
     members = property(lambda self: self.folder / "members")
+    snapshots = property(lambda self: self.folder / "snapshots")
 
     @property
     def name(self) -> str:
@@ -207,9 +209,11 @@ class Run:
     def save_weights(self, weights: dict[str, np.ndarray]) -> None:
         self.save_tensors(self.weights, weights, {})
 
-    def save_tensors(self, path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-        """Write a tensor file that belongs to this run's config."""
-        save_tensors(path, arrays, {**metadata, SAME_RUN: json.dumps(self.config.identity)})
+    def save_tensors(
+        self, path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str], flushed: bool = True
+    ) -> None:
+        """Write a tensor file that belongs to this run's config. flushed: see `files.writing`."""
+        save_tensors(path, arrays, {**metadata, SAME_RUN: json.dumps(self.config.identity)}, flushed)
 
     def check_tensors(self, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """(arrays, metadata) of a tensor file. Raises StateError where it is damaged or belongs to another config."""

@@ -50,6 +50,7 @@ class Settings:
     folds: whether a table of few rows is scored over folds too: 0 for never.
     freeze: paths of layers that are not trained.
     ensemble: networks of the run, each trained from a seed of its own, whose mean is the answer.
+    snapshots: epochs whose weights are kept, see `snapshots.py`; 0 for none, -1 for as many as there is room for.
     """
 
     optimizer: str = "adamw"
@@ -76,6 +77,7 @@ class Settings:
     folds: int = 5
     freeze: tuple[str, ...] = ()
     ensemble: int = 1
+    snapshots: int = -1
 
     def __post_init__(self) -> None:
         check_field_types(self)
@@ -91,6 +93,7 @@ class Settings:
             self._check(name, getattr(self, name) >= 1, "a whole number from 1")
         for name in ("patience", "seed", "clip_grad_norm", "weight_decay", "steps_per_epoch", "least_steps"):
             self._check(name, getattr(self, name) >= 0 and math.isfinite(getattr(self, name)), "0 or more")
+        self._check("snapshots", self.snapshots >= -1, "a number of epochs, 0 for none, or -1 for as many as fit")
         self._check("folds", self.folds in (0, 5), "5, or 0 for none")
         self._check("lr", 0 < self.lr < math.inf, "a number above 0")
         for name in ("ema_decay", "momentum", "beta2"):

@@ -21,10 +21,15 @@ from .schema import DIGEST, MAX_BYTES, RESTORE, damaged, parse_json, read_value,
 ENTRY = "pellucid"  # the key of the header's metadata
 
 
-def save_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write `arrays` and the text `metadata` to `path`, with their digest. Raises DataError where the disk refuses."""
+def save_tensors(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], flushed: bool = True
+) -> None:
+    """Write `arrays` and the text `metadata` to `path`, with their digest. Raises DataError where the disk refuses.
+
+    flushed: see `files.writing`.
+    """
     entry = {**metadata, DIGEST: tensor_digest(arrays, metadata)}
-    serialization.save(arrays, path, {ENTRY: json.dumps(entry, sort_keys=True)})
+    serialization.save_arrays(arrays, path, {ENTRY: json.dumps(entry, sort_keys=True)}, flushed)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -32,7 +37,7 @@ def load_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
     Raises DataError where it cannot be read, StateError where anything in it is not what was written.
     """
-    arrays = {name: tensor.array for name, tensor in serialization.load(path).items()}
+    arrays = serialization.load_arrays(path)
     metadata = _entry(path, serialization.load_metadata(path))
     expected = metadata.pop(DIGEST, "none")
     if tensor_digest(arrays, metadata) != expected:

@@ -50,6 +50,7 @@ from ..runs import run as runs
 from ..runs.records import EpochRecord, FoldScores, RunConfig, TestRecord
 from ..runs.run import Run
 from ..runs.settings import Setting, Settings, resolve_config, with_least_steps
+from ..runs.snapshots import keep_snapshot, kept_epochs, most_snapshots, remove_others
 from ..threads import set_num_threads
 from .bagging import bag
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -148,6 +149,7 @@ class TrainingSession:
     def _events(self) -> Iterator[Event]:
         epochs, patience = self.settings.epochs, self.settings.patience
         initial_weights = {name: t.array for name, t in self.network.state_dict().items()}
+        snapshots = most_snapshots(self.settings, self.network)
         try:
             evaluator = self.evaluator
             for event in fit(
@@ -160,6 +162,7 @@ class TrainingSession:
                     self.run.log(
                         dataclasses.replace(as_record(event), sample=artifacts.sample, picture=artifacts.picture)
                     )
+                    keep_snapshot(self.run, self.network, event.epoch, self._rate_of(event.epoch), snapshots)
                     self.save()
                 yield event
         except NonFiniteError:
@@ -173,6 +176,12 @@ class TrainingSession:
             return self.evaluator.validate()
         except NonFiniteLoss as bad:
             raise explain_validation(self.learner, bad.batch) from None
+
+    def _rate_of(self, epoch: int) -> float:
+        """The learning rate in the middle of an epoch."""
+        schedule = self.learner.state.schedules[0]
+        step = round((epoch - 0.5) * len(self.learner.loader))
+        return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))
 
     def is_done(self) -> bool:
         """Whether training is complete: all epochs are done, or `patience` epochs went by without an improvement."""
@@ -295,7 +304,8 @@ class EnsembleSession(TrainingSession):
             shutil.rmtree(folder, ignore_errors=True)  # a kill may have left it empty
             config = self.run.config
             source = None if config.init_from is None else runs.load_run(Path(config.init_from))
-            values = {**asdict(config.network), **asdict(member_settings(self.settings, k))}
+            own = dataclasses.replace(self.settings, snapshots=most_snapshots(self.settings, self.network))
+            values = {**asdict(config.network), **asdict(member_settings(own, k))}
             member = start(problem, config.family, values, folder, source=source)
         self.member, self.learner = member, member.learner
         return member
@@ -491,6 +501,7 @@ def resume(
         run.update_config(feature_network=check_feature_network(feature_network, network, run.config))
     training.update_settings(epochs=settings.epochs)  # so that a later resume trains to the same epoch
     run.truncate_log(done)  # epochs after the checkpoint are trained again
+    remove_others(run, kept_epochs(done, most_snapshots(settings, network)))
     return training
 
 

@@ -16,7 +16,7 @@ from ...errors import DataError, OptionError
 from ..base import OptionValue, Source
 from ..description_text import shell_word
 from ..files import sha256
-from ..problem import SPLITS, DataModule, Examples, RawExample
+from ..problem import SPLITS, DataModule, Examples
 from ..table.findings import Findings
 from ..table.infer import stand_for_gaps
 from ..table.read import Table, check_finite
@@ -61,6 +61,12 @@ class RawSteps:
     owners: np.ndarray
     rows: np.ndarray
 
+    def row_numbers(self) -> np.ndarray:
+        """The row of the table that each example asks for, from 1: int64 (N,)."""
+        starts = np.cumsum([0, *(len(line) for line in self.lines)])
+        places = np.concatenate([line.rows for line in self.lines])[starts[self.owners] + self.rows]
+        return self.table.row_numbers()[places]
+
     def __call__(self, i: int) -> dict[str, str]:
         line, row = self.lines[int(self.owners[i])], int(self.rows[i])
         values = line.values[:, 0]
@@ -94,7 +100,7 @@ def series_module(source: Source, table: Table, target: int, drop: list[int]) ->
     splits, raw = _split(table, preprocessor, lines, ends, notes)
     train, validation, test = splits
     return DataModule(
-        source.name, "series", "regression", preprocessor, train, validation, test, notes, sha256([table.path]), source.record, raw
+        source.name, "series", "regression", preprocessor, train, validation, test, notes, sha256([table.path]), source.record, {**raw},
     )  # fmt: skip
 
 
@@ -264,7 +270,7 @@ def _years_before(time: float, years: int) -> float:
 
 def _split(
     table: Table, preprocessor: SeriesPreprocessor, lines: list[Timeline], ends: list[list[int]], notes: list[str]
-) -> tuple[list[Examples], dict[str, RawExample]]:
+) -> tuple[list[Examples], dict[str, RawSteps]]:
     """Training, validation and test: the examples whose step lies in each, of all series."""
     every = preprocessor.examples(lines)
     windows: Any = every.inputs["series"]
@@ -273,15 +279,16 @@ def _split(
     first, second = np.array(ends)[owners].T
     part = (rows >= first).astype(int) + (rows >= second)
     asked = np.concatenate([line.times[each] for line, each in zip(lines, own, strict=True)])
-    splits, raw = [], dict[str, RawExample]()
+    splits, raw = [], dict[str, RawSteps]()
     spans = []
     for k, split in enumerate(SPLITS):
         at = np.flatnonzero(part == k)
         if not len(at):
             raise DataError(f"{table.path}: {preprocessor.target_name} is missing in all of the {split} part; expected values in training, "
                             "validation and test; fill them, or give more rows")  # fmt: skip
-        splits.append(Examples({"series": windows.take(at)}, every.target[at]))
-        raw[split] = RawSteps(preprocessor, table, lines, owners[at], rows[at])
+        steps = RawSteps(preprocessor, table, lines, owners[at], rows[at])
+        splits.append(Examples({"series": windows.take(at)}, every.target[at], row=steps.row_numbers()))
+        raw[split] = steps
         last = asked[at].max()
         spans.append(f"{split} up to {preprocessor.clock.text(last)}")
     notes.append(f"split: by time, {', '.join(spans[:-1])}, then test")

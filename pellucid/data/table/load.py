@@ -89,7 +89,7 @@ def table_module(source: Source, plan: TablePlan, large: LargeTable | None = Non
     path, options = source.path, source.options
     table, task, weight, rows = question.table, question.task, question.weight, found.rows
     preprocessor, fit_notes, encoded = question.learn(rows[0])
-    encoded.unit = found.units
+    encoded.unit, encoded.row = found.units, table.row_numbers()
     notes += found.notes + fit_notes
     if weight is not None:
         notes.append(f"weights: rows count by {table.names[weight]} (--row-weight), in the loss and in the scores")
@@ -211,13 +211,15 @@ class Question:
         notes.append(f"rows: {len(large):,}; what is decided is decided on {len(table):,} drawn at random")
         notes += encoded.notes + duplicate_notes(encoded.duplicates(found.duplicates.coarse), len(large), choices)
         parts, rows = encoded.split(len(found.rows))
+        for part, own in zip(parts, rows, strict=True):
+            part.row = own + 1
         return parts, [raw_rows(large, own) for own in rows]
 
     def folds(self, whole: DataModule, parts: Iterable[list[np.ndarray]], bag: Bag) -> Iterator[DataModule]:
         """The data module of each fold; `parts` are its rows to train, validate and test on."""
         for rows in parts:
             preprocessor, _, encoded = self.learn(rows[0])
-            encoded.unit = self.units
+            encoded.unit, encoded.row = self.units, self.table.row_numbers()
             train, validation, test = (encoded.take(own) for own in rows)
             fold = dataclasses.replace(
                 whole,

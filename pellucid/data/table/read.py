@@ -99,6 +99,11 @@ class Table:
         rows_of_file = rows if self.rows is None else self.rows[rows]
         return replace(self, columns=[c[rows] for c in self.columns], rows=rows_of_file, _numbers={})
 
+    def row_numbers(self) -> np.ndarray:
+        """Where each row stands in its file, from 1, a header not counted: int64 (N,). Of a workbook, the rows of its sheet."""
+        rows = np.arange(len(self)) if self.rows is None else np.asarray(self.rows)
+        return rows + 1 if self.places is None or not len(self.places) else np.asarray(self.places)[rows]
+
     def where(self, i: int) -> str:
         """`people.csv, line 17`, where row `i` begins; Parquet, JSON and workbooks have rows, not lines."""
         index = int(i if self.rows is None else self.rows[i])

@@ -71,7 +71,7 @@ class PredictionModel(Model):
         return losses.mean() if reduction == "mean" else losses
 
     def training_step(self, *batch: Tensor) -> StepOutput:
-        inputs, target, weight = self._parts(batch)
+        inputs, target, weight = self.parts(batch)
         output = self(*inputs)
         values = {"loss": self.loss(output, target, weight)}
         if self.task == "classification":
@@ -80,7 +80,7 @@ class PredictionModel(Model):
         return values
 
     def evaluation_step(self, *batch: Tensor) -> StepOutput:
-        inputs, target, weight = self._parts(batch)
+        inputs, target, weight = self.parts(batch)
         output = self(*inputs)
         values = {"loss": self.weighted_losses(output, target)}
         if self.task == "classification":
@@ -89,6 +89,6 @@ class PredictionModel(Model):
             return values
         return {**{name: value * weight for name, value in values.items()}, "count": weight}
 
-    def _parts(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+    def parts(self, batch: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
         """The inputs, the target, and the weights of the rows where there are some."""
         return (batch[:-2], batch[-2], batch[-1]) if self.weighted_rows else (batch[:-1], batch[-1], None)
