@@ -267,23 +267,19 @@ def _units(runs: list[Observed], measure: Measure, method: str, top: int) -> Fou
     notes = ["A unit's output is set to 0 at every position. Its value is the mean over them."]
     if any(_recurs(maker) for maker, _ in hidden[0]):
         notes.append("Of a recurrent layer, what it gives to the next layer is set to 0; its own state goes on.")
-    return dataclasses.replace(
-        _measured(jobs, method, top), notes=tuple(notes), checks=_same_check(runs, measure, jobs)
-    )
+    check = _put_back(runs, measure, [last.module for _, last in hidden[0][:3]])
+    return dataclasses.replace(_measured(jobs, method, top), notes=tuple(notes), checks=check)
 
 
-def _same_check(runs: list[Observed], measure: Measure, jobs: list[Job]) -> tuple[Check, ...]:
-    """The layers' own outputs, put in their place, change nothing."""
-    modules = dict(runs[0].question.network.named_modules())
-    worst = 0.0
-    for job in jobs[:3]:
-        module = modules.get(job.group.layer)
-        if module is not None:
-            kept = replaced([runs[0].question], measure, module, lambda _, gave: gave + 0)
-            worst = max(worst, abs(kept - runs[0].value))
-    return (
-        Check("patching", "proven", f"a layer's own output put back changes the answer by {worst:.1g}", worst < 1e-6),
-    )
+def _put_back(runs: list[Observed], measure: Measure, modules: Sequence[nn.Module]) -> tuple[Check, ...]:
+    """What layers gave, put in its own place, changes nothing; zeros do."""
+    questions = [runs[0].question]
+    said = lambda put: max(abs(replaced(questions, measure, module, put) - runs[0].value) for module in modules)
+    if not modules:
+        return ()
+    kept, zeros = said(lambda _, gave: gave + 0), said(lambda _, gave: gave * 0)
+    same = f"a layer's own output put back changes the {measure.__name__} by {kept:.1g}"
+    return (Check("patching", "proven", same, kept <= 1e-6, f"zeros by {zeros:.2g}"),)
 
 
 def _heads(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:
@@ -308,7 +304,8 @@ def _heads(runs: list[Observed], measure: Measure, method: str, top: int) -> Fou
             f"blame: {type(network).__name__} has no attention heads; expected layers with num_heads and an nn.Linear after "
             'them; write of="units" or of="layers"'
         )
-    return Found(groups, "exact", np.zeros(0, int), notes=("Heads are measured, never estimated.",))
+    check = _put_back(runs, measure, [network.get_submodule(group.layer) for group in groups[:3]])
+    return Found(groups, "exact", np.zeros(0, int), check, ("Heads are measured, never estimated.",))
 
 
 def _layers(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:
@@ -338,11 +335,9 @@ def _layers(runs: list[Observed], measure: Measure, method: str, top: int) -> Fo
     names, dones, effects = (list(column) for column in zip(*rows.values(), strict=True))
     every = np.ones(len(names), bool)
     group = Group("", None, None, None, np.array(effects), every, names.__getitem__, dones.__getitem__)
-    first = next(call for call in run.calls if call.path == names[0])
-    kept = abs(replaced(batches, measure, first.module, lambda _, gave: gave + 0) - now)
-    check = Check("patching", "proven", f"a layer's own output put back changes the answer by {kept:.1g}", kept < 1e-6)
+    check = _put_back(runs, measure, [run.question.network.get_submodule(name) for name in names[:3]])
     note = "A layer whose input and output have one shape is skipped; a residual branch, and any other, gives 0."
-    return Found([group], "exact", np.zeros(0, int), (check,), (note,))
+    return Found([group], "exact", np.zeros(0, int), check, (note,))
 
 
 # ---- what is measured ------------------------------------------------------------------------------------------------

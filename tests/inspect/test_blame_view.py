@@ -111,6 +111,7 @@ def test_embeddings_attention_and_shared_weights():
     assert rows["wte.weight[4,0]"] != 0  # not read, but the answer's weights are the same
     with untouched(network):
         heads = blame(question, of="heads")
+    assert [check.name for check in heads.checks if check.holds] == ["patching"]
     for row in heads.rows:
         layer, _, head = row.name.split()
         other = copy.deepcopy(network).double()
