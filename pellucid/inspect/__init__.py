@@ -1,22 +1,36 @@
 """Inspection of networks: what they read, hold and say; nothing here trains (floor 6)."""
 
-from .attention import attention_maps
+from .attending import Attending, attending
+from .attention import attention_maps, attention_rollout
 from .cache import Cache, patched, run_with_cache
 from .entries import Entries, entries
 from .filters import first_filters
+from .head_ablation import HeadAblation, edited_heads, head_ablation
+from .induction import InductionHeads, induction_heads
+from .logit_lens import LogitLens, logit_lens
 from .question import Question
 from .summary import Row, Summary, summary
 from .undisturbed import restored, undisturbed
 
 __all__ = [
+    "Attending",
     "Cache",
     "Entries",
+    "HeadAblation",
+    "InductionHeads",
+    "LogitLens",
     "Question",
     "Row",
     "Summary",
+    "attending",
     "attention_maps",
+    "attention_rollout",
+    "edited_heads",
     "entries",
     "first_filters",
+    "head_ablation",
+    "induction_heads",
+    "logit_lens",
     "patched",
     "restored",
     "run_with_cache",
