@@ -30,6 +30,7 @@ COMMANDS = {  # name -> its line in `pellucid --help`; its module has the same n
     "evaluate": "Score a trained network on its test data, or on other data.",
     "predict": "Predict with a trained network: new rows, images, a series or a text.",
     "sample": "Generate text or images with a trained network.",
+    "features": "Show what the units of a trained network answer to, and what each layer knows.",
     "attention": "Show where each head of a trained network looks, and what it is worth.",
     "summary": "Show the layers, shapes and parameters of a trained network.",
     "runs": "List the runs under runs/ with their scores.",

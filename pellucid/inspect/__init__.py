@@ -4,6 +4,8 @@ from .attending import Attending, attending
 from .attention import attention_maps, attention_rollout
 from .cache import Cache, patched, run_with_cache
 from .entries import Entries, entries
+from .feature_view import Features, features
+from .features import filters, maximize, top_examples, unit_layers
 from .filters import first_filters
 from .head_ablation import HeadAblation, edited_heads, head_ablation
 from .induction import InductionHeads, induction_heads
@@ -16,6 +18,7 @@ __all__ = [
     "Attending",
     "Cache",
     "Entries",
+    "Features",
     "HeadAblation",
     "InductionHeads",
     "LogitLens",
@@ -27,13 +30,18 @@ __all__ = [
     "attention_rollout",
     "edited_heads",
     "entries",
+    "features",
+    "filters",
     "first_filters",
     "head_ablation",
     "induction_heads",
     "logit_lens",
+    "maximize",
     "patched",
     "restored",
     "run_with_cache",
     "summary",
+    "top_examples",
     "undisturbed",
+    "unit_layers",
 ]

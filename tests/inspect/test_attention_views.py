@@ -224,9 +224,36 @@ def test_the_page_holds_text_only_when_asked(family_run):
     assert json.loads(numbers.read_text())["tokens"] == ["\n", *"anna"]
 
 
+class Block(nn.Module):
+    def __init__(self, d, heads):
+        super().__init__()
+        self.norm, self.attn = nn.LayerNorm(d), nn.MultiheadAttention(d, heads, batch_first=True)
+
+    def forward(self, x):
+        y = self.norm(x)
+        return x + self.attn(y, y, y, need_weights=False, is_causal=True)[0]
+
+
+class Copier(nn.Module):
+    """Two blocks of two heads, attention alone."""
+
+    def __init__(self, vocab=16, length=32, d=64):
+        super().__init__()
+        self.words, self.places = nn.Embedding(vocab, d), nn.Parameter(torch.randn(length, d) * 0.1)
+        self.blocks = nn.ModuleList([Block(d, 2) for _ in range(2)])
+        self.norm, self.out = nn.LayerNorm(d), nn.Linear(d, vocab)
+
+    def forward(self, tokens):
+        x = self.words(tokens) + self.places[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.out(self.norm(x))
+
+
 def trained_to_repeat(seed, steps=3000, vocab=16, length=32):
-    """A network of two layers and two heads that has read random tokens repeated with periods of 6 to 15."""
-    network = transformer(seed, vocab, d_model=64, context_length=length)
+    """A `Copier` that has read random tokens repeated with periods of 6 to 15."""
+    torch.manual_seed(seed)
+    network = Copier(vocab, length)
     optimizer = optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.01)
 
     @torch.compile
@@ -246,20 +273,24 @@ def trained_to_repeat(seed, steps=3000, vocab=16, length=32):
     return network.eval()
 
 
+def fresh_copier(seed):
+    torch.manual_seed(seed)
+    return Copier()
+
+
 @pytest.mark.slow
-def test_heads_that_copy_are_learned_found_and_missed():
-    best, costs = [], []
-    for seed in range(5):
-        network = trained_to_repeat(seed)
-        found = induction_heads(network)
-        best.append(found.best.induction)
-        assert max(s.shuffled for s in found.scores) <= 0.15
-        texts = np.concatenate([tokens for tokens, _ in repeated_texts(16, 32, 60, seed=9)])
-        ablation = head_ablation(network, torch.tensor(texts))
-        costs.append(max(e.accuracy for e in ablation.effects if e.layer == "h.0.attn"))
-        lens = logit_lens(network, torch.tensor(texts[:8]))
-        assert lens.exact and (np.diff(lens.kl) < 0).all()
-        print(seed, found.best, "fresh", induction_heads(transformer(seed, d_model=64)).best.induction, "costs", costs[-1], ablation.accuracy, lens.kl, lens.shuffled)  # fmt: skip
-    assert max(induction_heads(transformer(seed, d_model=64)).best.induction for seed in range(5)) <= 0.15
-    assert sum(score >= 0.8 for score in best) >= 4, best
-    assert sum(cost >= 0.1 for cost in costs) >= 4, costs
+@pytest.mark.parametrize("seed", range(5))
+def test_heads_that_copy_are_learned_found_and_missed(seed):
+    network = trained_to_repeat(seed)
+    found = induction_heads(network, 16, 32)
+    texts = np.concatenate([tokens for tokens, _ in repeated_texts(16, 32, 30, seed=9)])
+    targets = np.roll(texts, -1, 1)
+    ablation = head_ablation(network, torch.tensor(texts[:, :-1]), target=targets[:, :-1])
+    lens = logit_lens(network, torch.tensor(texts[:8]))
+    fresh = induction_heads(fresh_copier(seed), 16, 32).best.induction
+    costs = {(e.layer, e.head): round(e.accuracy, 3) for e in ablation.effects}
+    print(seed, found.best, fresh, found.repeated, found.new, costs, ablation.accuracy, lens.kl, lens.shuffled)
+    assert fresh <= 0.15 and max(s.shuffled for s in found.scores) <= 0.15
+    assert lens.exact and (np.diff(lens.kl) < 0).all()
+    assert max(cost for (layer, _), cost in costs.items() if layer.startswith("blocks.0")) >= 0.1
+    assert found.best.induction >= 0.8, "of five seeds four do"
