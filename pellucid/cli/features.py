@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ..data.input_spec import ImageSpec
 from ..data.problem import Examples, TokenSequence
 from ..errors import OptionError
 from ..evaluation.probes import Probes, probe
@@ -56,11 +57,12 @@ def command(run: str, layer: str | None, probe: bool, with_examples: bool, as_js
     )
     labels = None if isinstance(network, LanguageModel) else labels
     forward = network.answer if isinstance(network, ImageGenerator) else None
+    spec = examples.preprocessor.input_spec()
     with fork_rng():
         manual_seed(0)
         fresh = trained.new_network()
     found = features(
-        network, tuple(inputs), labels, layer=layer, untrained=fresh, forward=forward, classes=examples.classes or () if labels is not None else (),
+        network, tuple(inputs), labels, layer=layer, size=spec.size if isinstance(spec, ImageSpec) else None, untrained=fresh, forward=forward, classes=examples.classes or () if labels is not None else (),
     )  # fmt: skip
     words = tuple(_words(examples, part, rows, top) for top in found.tops)
     found = dataclasses.replace(found, words=words, probes=_probes(examples, fresh) if probe else None)

@@ -119,6 +119,7 @@ def features(
     *,
     layer: str | None = None,
     units: Sequence[int] | None = None,
+    size: Sequence[int] | None = None,
     box: tuple[float, float] | None = None,
     untrained: Module | None = None,
     forward: Callable[..., Any] | None = None,
@@ -128,6 +129,7 @@ def features(
     """The most active units of a layer over `inputs`, an array or a tuple of them (N, ...), and what drives them.
 
     layer: by default the last hidden one.      units: by default the 8 that vary most.      labels: classes (N,).
+    size: of the pictures (H, W) or (C, H, W) that the network reads, by default those of inputs (N, C, H, W).
     box: the least and largest number of a pixel, by default those of the inputs.      untrained: a network of the same form,
     by default this one with its weights shuffled.      The network stays as it was. Raises OptionError for a layer or unit
     that is not there.
@@ -142,11 +144,7 @@ def features(
     chosen = list(units) if units else np.argsort(-values.std(0), kind="stable")[:SHOWN].tolist()
     tops = tuple(strongest(path, unit, values, steps, labels, k) for unit in chosen)
     notes: list[str] = []
-    pixels = (
-        arrays[0].shape[1:]
-        if arrays[0].ndim in (3, 4) and arrays[0].dtype.kind in "fu" and min(arrays[0].shape[-2:]) > 3
-        else None
-    )
+    pixels = size if size is not None else arrays[0].shape[1:] if arrays[0].ndim == 4 else None
     limits = box or (float(arrays[0].min()), float(arrays[0].max()))
     pictures = None
     if pixels is None or (len(pixels) == 3 and pixels[0] not in (1, 3)):

@@ -244,7 +244,9 @@ def _slope(
             whole = forward(x, *rest)
         finally:
             hook.remove()
-        given, output = (whole, whole) if layer == "" else (seen[0][0], first_tensor(seen[0][1]) or whole)
+        given, output = (whole, whole) if layer == "" else (seen[0][0], first_tensor(seen[0][1]))
+        if output is None:
+            raise unknown_layer("maximize", layer, [path for path in modules if path != layer])
         drive = values(given if before else output)
         return grad(drive.sum(), x)[0].detach(), values(output).detach()
 
