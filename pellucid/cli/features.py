@@ -26,6 +26,7 @@ from .inspecting import WITH_EXAMPLES, find_run, show
 from .options import JSON, option
 
 MOST = 2000  # examples of the test part
+MOST_PROBED = 4  # hidden layers, of more evenly taken with the last
 AROUND = 12  # tokens shown before a unit's strongest one
 
 LAYER = option("--layer", metavar="PATH", common=True, help="Whose units.  [default: the last hidden layer]")
@@ -143,4 +144,6 @@ def _probes(examples: RunExamples, fresh: Any) -> Probes:
         raise OptionError("--probe: an example has several answers; expected one class or number; leave it out")
     parts = [(_arrays(examples, part), part.target) for part in (learn, test)]
     layers = unit_layers(network, *(Tensor(value[:1]) for value in parts[0][0]))
+    spread = np.unique(np.linspace(0, len(layers) - 1, MOST_PROBED).round().astype(int))
+    layers = [layers[i] for i in spread.tolist()]
     return probe(network, layers, parts[0], parts[1], untrained=fresh)

@@ -1,6 +1,6 @@
-"""`probe(network, layers, data)`: what a linear model can read from each layer (floor 7; Alain and Bengio 2016, arXiv 1610.01644).
+"""`probe(network, layers, data)`: what a linear model can read from each layer (floor 7).
 
-Beside each layer stand two controls: the same layer of a network that was not trained, and shuffled labels (Hewitt and Liang
+Linear probes after Alain and Bengio 2016 (arXiv 1610.01644). Beside each layer stand two controls: the same layer of a network that was not trained, and shuffled labels (Hewitt and Liang
 2019). Every layer gets the same examples and at most 400 numbers, by a random projection, so depths are compared fairly.
 
 Shapes: N examples, F numbers.
@@ -136,7 +136,7 @@ def _score(a: np.ndarray, b: np.ndarray, y: np.ndarray, truth: np.ndarray, class
     """The score on (b, truth) of a linear model of (a, y), both standardised and projected."""
     if a.shape[1] > PROJECTED:
         projection = np.random.default_rng(seed).standard_normal((a.shape[1], PROJECTED)) / np.sqrt(PROJECTED)
-        a, b = a @ projection, b @ projection
+        a, b = (np.asarray(each @ projection, np.float32) for each in (a, b))
     scaler = StandardScaler().fit(a)
     model = LogisticRegression(C=0.1, max_iter=100) if classes else Ridge(10.0)
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
-"""`logit_lens(network, *inputs)`: what a network would answer after each of its blocks (floor 6; nostalgebraist 2020).
+"""`logit_lens(network, *inputs)`: what a network would answer after each of its blocks (floor 6).
 
-The stream between two blocks is put in place of the last block's output, and what follows, the final norm and the output
+The logit lens (nostalgebraist 2020): the stream between two blocks is put in place of the last block's output, and what follows, the final norm and the output
 layer, reads it. So nothing of the network is written again, and after the last block the lens is the output itself.
 
 Shapes: B batch, T positions, L blocks, V outputs.
