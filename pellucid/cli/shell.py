@@ -49,6 +49,8 @@ QUESTIONS = {
         "blame": "Which weights, units, heads, layers, inputs or examples did it.",
     },
     "What is inside?": {
+        "features": "What its units have learned to see.",
+        "attention": "Where its heads look, and what each is worth.",
         "landscape": "The loss around its weights, and on the way to another run.",
         "summary": "The layers, shapes and parameters of a network.",
     },

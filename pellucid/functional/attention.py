@@ -47,11 +47,15 @@ def scaled_dot_product_attention(
     else:
         packed = attention.attention(q, k, v, *mask, **how)
         result = attention.heads_first(attention.unpack(packed, attention.result_shapes(q, v)[:1])[0])
-    return result.reshape(*lead, q.shape[2], v.shape[3])
+    result = result.reshape(*lead, q.shape[2], v.shape[3])
+    editor = attention_editor.get()
+    return result if editor is None else editor(result)
 
 
 # The observer that `scaled_dot_product_attention` calls with its weights (*, T, S), if there is one.
 attention_watcher: ContextVar[Callable[[Tensor], object] | None] = ContextVar("attention_watcher", default=None)
+# What gives another result (*, T, E) in place of that of `scaled_dot_product_attention`, if there is one.
+attention_editor: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("attention_editor", default=None)
 
 
 def attention_weights(

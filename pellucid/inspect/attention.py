@@ -1,20 +1,22 @@
-"""`attention_maps(network, *inputs)`: the weights of every attention layer, from one forward pass (floor 6).
+"""`attention_maps(network, *inputs)`: the weights of every attention layer, from one forward pass; and their rollout (floor 6).
 
 `functional.scaled_dot_product_attention` hands its weights to `attention_watcher`; here they are collected, layer by layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..core.origin import module_path
-from ..errors import OptionError
+from ..errors import OptionError, format_shape
 from ..functional.attention import attention_watcher
 from ..nn import Module
 from ..tensor import Tensor
+from .cache import free_name
 from .undisturbed import undisturbed
 
 
@@ -42,21 +44,21 @@ def attention_maps(network: Module, *inputs: Any, **options: Any) -> dict[str, T
     numbers as they were (but its own state, such as a cache, moves on). A layer that attends more than once has
     "path (2)" and so on for the later times. The maps are those before dropout. Raises OptionError where nothing attends.
     """
-    paths = {network._path_of(module): name or type(module).__name__ for name, module in network.named_modules()}
+    return maps_of(network, lambda: network(*inputs, **options))
+
+
+def maps_of(network: Module, run: Callable[[], object]) -> dict[str, Tensor]:
+    """The maps of what `run` calls of `network`, as `attention_maps` gives them."""
+    name_of = layer_names(network)
     maps: dict[str, Tensor] = {}
 
     def collect(weights: Tensor) -> None:
-        path = name = paths.get(module_path.get(), type(network).__name__)
-        times = 1
-        while name in maps:
-            times += 1
-            name = f"{path} ({times})"
-        maps[name] = weights.detach()
+        maps[free_name(name_of(), maps)] = weights.detach()
 
     token = attention_watcher.set(collect)
     try:
         with undisturbed(network):
-            network(*inputs, **options)
+            run()
     finally:
         attention_watcher.reset(token)
     if not maps:
@@ -65,3 +67,42 @@ def attention_maps(network: Module, *inputs: Any, **options: Any) -> dict[str, T
             "functional.scaled_dot_product_attention, as nn.MultiheadAttention does; build them with it"
         )
     return maps
+
+
+def layer_names(network: Module) -> Callable[[], str]:
+    """What gives, while `network` runs, the path of the layer that runs."""
+    paths = {network._path_of(module): name or type(module).__name__ for name, module in network.named_modules()}
+    return lambda: paths.get(module_path.get(), type(network).__name__)
+
+
+def with_heads(weights: np.ndarray) -> np.ndarray:
+    """Weights (B, H, T, S), where a layer with one head gave (B, T, S)."""
+    return weights if weights.ndim == 4 else weights.reshape(len(weights), 1, *weights.shape[-2:])
+
+
+def attention_rollout(network: Module, *inputs: Any) -> Tensor:
+    """(B, T, T): how much of each input position reaches each of T outputs through all layers (Abnar and Zuidema 2020).
+
+    It multiplies the maps, mean over heads, each mixed half and half with the residual connection. Values and feed-forward
+    layers are left out, so it is a story of where things may flow, not of what does. Rows sum to 1.
+    Raises OptionError where nothing attends, or positions do not stay the same from layer to layer.
+    """
+    maps = {path: value.numpy() for path, value in attention_maps(network, *inputs).items()}
+    return Tensor(rollout(maps))
+
+
+def rollout(maps: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The rollout (B, T, T) of maps (B, H, T, T), the first layer first."""
+    whole: np.ndarray | None = None
+    for path, weights in maps.items():
+        mean = with_heads(weights).mean(1)
+        if mean.shape[1] != mean.shape[2] or (whole is not None and whole.shape != mean.shape):
+            raise OptionError(
+                f"attention_rollout: {path} has maps {format_shape(mean.shape)}; expected as many queries as keys, in each layer "
+                "the same; look at attention_maps instead"
+            )
+        mixed = (mean + np.eye(mean.shape[1], dtype=mean.dtype)) / 2
+        mixed = mixed / mixed.sum(-1, keepdims=True)  # queries that may look at nothing give zeros
+        whole = mixed if whole is None else mixed @ whole
+    assert whole is not None
+    return whole

@@ -117,6 +117,7 @@ def line_chart(
     *,
     best: float | None = None,
     y_format: Format = format_number,
+    x_name: str = "epoch",
 ) -> Markup:
     """Curves over epochs, named at their ends; `best` marks one epoch. A range over 30-fold is drawn on a log scale."""
     series = [Series(one.name, one.style, _thinned(one.points)) for one in series if one.points]
@@ -130,7 +131,7 @@ def line_chart(
     y0, y1 = (low / 1.15, high * 1.15) if log else (low - pad, high + pad)
     frame = Frame(min(xs), max(xs), y0, y1, right=78, log=log)
     x_ticks = [tick for tick in ticks(frame.x0, frame.x1, 6) if tick == int(tick)]
-    parts = [frame.axes("epoch", x_ticks, log_ticks(y0, y1) if log else ticks(y0, y1), lambda v: f"{v:g}", y_format)]
+    parts = [frame.axes(x_name, x_ticks, log_ticks(y0, y1) if log else ticks(y0, y1), lambda v: f"{v:g}", y_format)]
     if log:
         parts.append(_label(0, frame.top - 12, "log scale"))
     if best is not None:
@@ -338,6 +339,48 @@ def heat_map(title: str, description: str, confusion: np.ndarray, names: Sequenc
         font += _label(margin - 6, at + cell * 0.35, short, anchor="end")
         font += _label(at + cell * 0.35, margin - 6, short, turn=-90)
     return _svg(size, size, title, description, "".join(parts) + font + "</g>")
+
+
+MOST_CELLS = 48  # of a side of a weight map; more are averaged
+
+
+def weight_map(title: str, description: str, weights: np.ndarray, names: Sequence[str] = ()) -> Markup:
+    """Weights (T, S) from 0 on as squares, darker for larger ones; `names` of both axes, where T and S are the same."""
+    shrunk = _averaged(_averaged(weights, 0), 1)
+    rows, columns = shrunk.shape
+    size = max(4, min(16, 160 // max(rows, columns)))
+    names = names if len(names) == rows == columns else ()
+    if names:
+        size = 16
+    margin = (8 + 8 * min(6, max(map(len, names)))) if names else 2
+    levels = np.ceil(np.sqrt(shrunk / max(float(shrunk.max()), 1e-12)) * 8).astype(
+        int
+    )  # the square root shows small ones
+    width, height = margin + columns * size + 2, margin + rows * size + 2
+    parts = [
+        f'<rect class="axis" fill="none" x="{margin}" y="{margin}" width="{columns * size}" height="{rows * size}"/>'
+    ]
+    for level in range(1, 9):
+        cells = np.argwhere(levels == level).tolist()
+        path = "".join(f"M{margin + c * size} {margin + r * size}h{size}v{size}h-{size}z" for r, c in cells)
+        if path:
+            parts.append(f'<path class="good" stroke="none" fill-opacity="{level / 8:.3g}" d="{path}"/>')
+    for i, name in enumerate(names):
+        short, at = name if len(name) <= 6 else name[:5] + "…", margin + (i + 0.5) * size
+        parts.append(_label(margin - 4, at + 4, short, anchor="end"))
+        parts.append(_label(at + 4, margin - 4, short, turn=-90))
+    return _svg(width, height, title, description, "".join(parts))
+
+
+def _averaged(weights: np.ndarray, axis: int) -> np.ndarray:
+    """`weights` with at most MOST_CELLS along an axis, the mean of neighbours."""
+    count = weights.shape[axis]
+    if count <= MOST_CELLS:
+        return weights
+    edges = np.linspace(0, count, MOST_CELLS + 1).round().astype(int)[:-1]
+    sums: np.ndarray = np.add.reduceat(weights, edges, axis)
+    sizes = np.diff([*edges.tolist(), count])
+    return sums / (sizes[:, None] if axis == 0 else sizes[None])
 
 
 def forecast_chart(one: ForecastFigure) -> Markup:
