@@ -37,7 +37,7 @@ def blame_sections(found: Blame) -> list[Markup]:
 def example_section(raw: object, name: str) -> Markup | None:
     """The example itself: a picture, a row or a text; None where it cannot be shown."""
     if isinstance(raw, np.ndarray) and raw.dtype == np.uint8 and raw.ndim in (2, 3):
-        return section("The example", box("tiles", picture(raw, name)))
+        return section("The example", box("example", picture(raw, name)))
     if isinstance(raw, dict):
         return section("The example", table(name, ("column", "value"), list(raw.items())))
     if isinstance(raw, list | str):

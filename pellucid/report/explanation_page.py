@@ -16,7 +16,8 @@ from .inspection import ViewPage, result_sections
 def explanation_page(found: Explanation, asked: Asked, with_examples: bool, command: str) -> ViewPage:
     """with_examples: whether the page may show the example itself, and values of other rows."""
     shown = found if with_examples else without_data(found)
-    example = example_section(asked.raw, asked.name) if with_examples else None
+    drawn = shown.attribution is not None and shown.attribution.pictures  # then the picture stands beside what counted
+    example = example_section(asked.raw, asked.name) if with_examples and not drawn else None
     sections: list[Markup] = [] if example is None else [example]
     if shown.attribution is not None:
         sections += attribution_sections(shown.attribution, asked)[:1]
