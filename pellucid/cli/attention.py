@@ -62,7 +62,7 @@ def command(
     )
     more: dict[str, Json] = {"example": asked.name, **({"tokens": list(shown)} if shown else {})}
     following = f"pellucid explain {run}" if ablate else f"pellucid attention {run} --ablate"
-    show(trained, found, view, as_json, more=more, next_command=following)
+    show(trained, found, view, as_json, more=more, with_examples=with_examples, next_command=following)
 
 
 def measured_examples(examples: RunExamples) -> tuple[tuple[Any, ...], Any]:

@@ -182,7 +182,7 @@ def command(
         click.echo(_about(examples, asked, shown=True))
     following = "units" if of == "weights" else "weights"
     show(
-        trained, result, view, as_json, more={"example": words},
+        trained, result, view, as_json, more={"example": words}, with_examples=with_examples,
         next_command=_command(run, data, example, wrong, text, following),
     )  # fmt: skip
 
@@ -208,7 +208,7 @@ def _about(examples: RunExamples, asked: list[Asked], shown: bool) -> str:
     if one.classes is None or (isinstance(examples.network, LanguageModel) and not shown):
         return name
     said = one.class_name(one.answer()[0])
-    right = f", right is {one.class_name(one.right)!r}" if one.right is not None else ""
+    right = f", right is {one.class_name(one.right)!r}" if shown and one.right is not None else ""
     return f"{name}: the network says {said!r}{right}"
 
 

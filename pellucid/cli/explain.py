@@ -9,7 +9,7 @@ import click
 from ..data.description_text import shell_word
 from ..inference.asked import RunExamples
 from ..inference.explanation import explanation
-from ..report.explanation_page import explanation_page, without_data
+from ..report.explanation_page import explanation_page
 from ..runs.run import find_run
 from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, show
 from .options import JSON, HeadedCommand, Names, option
@@ -57,6 +57,6 @@ def command(
         found,
         view,
         as_json,
-        kept=found if with_examples else without_data(found),
+        with_examples=with_examples,
         next_command=f"pellucid trace {shell_word(examples.run.name)}{of}  (one step of training on it, number by number)",
     )

@@ -81,7 +81,7 @@ def command(run: str, layer: str | None, probe: bool, with_examples: bool, as_js
         if probe or isinstance(network, LanguageModel | ImageGenerator)
         else f"pellucid features {run} --probe"
     )
-    show(trained, found, view, as_json, next_command=following)
+    show(trained, found, view, as_json, with_examples=with_examples, next_command=following)
 
 
 def _some(examples: RunExamples, name: str, most: int) -> tuple[Examples, np.ndarray]:

@@ -52,16 +52,16 @@ def show(
     as_json: bool,
     *,
     more: Mapping[str, Json] | None = None,
-    kept: Result | None = None,
+    with_examples: bool = False,
     next_command: str,
 ) -> None:
     """Print a result on one screen, or as JSON; write its page; end with what to do next.
 
-    kept: what is written beside the page, where that may not hold all of the result.
+    with_examples: whether the numbers beside the page may hold data.
     """
     about: dict[str, Json] = {"run": str(run.folder), **(more or {})}
     numbers = {**about, **result.to_dict()}
-    path = write_page(run.folder, view, numbers if kept is None else {**about, **kept.to_dict()})
+    path = write_page(run.folder, view, numbers if with_examples else {**about, **result.without_data().to_dict()})
     if as_json:
         print_json({**numbers, "page": str(path)})
         return

@@ -20,7 +20,7 @@ from .options import JSON, HeadedCommand, Whole, option
 
 @click.command("labels", cls=HeadedCommand)
 @click.argument("run")
-@option("--top", type=Whole(), default=30, metavar="N", common=True, help="How many to show.  [default: 30]")
+@option("--top", type=Whole(), default=20, metavar="N", common=True, help="How many to show.  [default: 20]")
 @option(
     "--out",
     type=click.Path(path_type=Path),
@@ -46,7 +46,14 @@ def command(run: str, top: int, out: Path | None, with_examples: bool, as_json: 
     sections = labels_sections(examples, found, with_examples)
     holds = "training examples with their labels" if with_examples else ""
     view = ViewPage("labels", title, found.headline(), sections, holds, f"pellucid labels {trained.name}")
-    show(trained, found, view, as_json, next_command=_next(found, examples, trained.name, out))
+    show(
+        trained,
+        found,
+        view,
+        as_json,
+        with_examples=with_examples,
+        next_command=_next(found, examples, trained.name, out),
+    )
 
 
 def _next(found: LabelIssues, examples: RunExamples, name: str, out: Path | None) -> str:

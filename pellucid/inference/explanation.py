@@ -103,6 +103,18 @@ class Explanation(Result):
             found += [dataclasses.replace(one, title=self.change.headline()) for one in self.change.tables()]
         return found
 
+    def without_data(self) -> Explanation:
+        """Neither the right answer, nor what other rows say, nor from what to what a column changes, nor what a picture shows."""
+        change, attribution = self.change, self.attribution
+        if change is not None:
+            change = dataclasses.replace(change, values=tuple((column, "", "") for column, _, _ in change.values))
+        if attribution is not None:
+            drawn = attribution.pictures
+            figures = {} if drawn else attribution.figures
+            attribution = dataclasses.replace(attribution, cells={}, labels=(), shows_example=False, figures=figures)
+        neighbours = tuple(dataclasses.replace(one, target="") for one in self.neighbours)
+        return dataclasses.replace(self, right=None, neighbours=neighbours, change=change, attribution=attribution)
+
     def remarks(self) -> Sequence[str]:
         return (*(self.change.remarks() if self.change is not None else ()), *self.missing)
 

@@ -5,6 +5,7 @@ Shapes: N training examples.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -57,6 +58,10 @@ class Influence(Result):
     away: Sequence[InfluentialRow]
     checks: Sequence[Check] = ()
     every: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    def without_data(self) -> Influence:
+        hidden = lambda rows: tuple(dataclasses.replace(row, name="", label="") for row in rows)
+        return dataclasses.replace(self, asked="", towards=hidden(self.towards), away=hidden(self.away))
 
     def headline(self) -> str:
         return f"{self.asked}: which of {self.count:,} training examples moved the network towards {self.answer}, and which away from it"

@@ -10,6 +10,7 @@ Shapes: N training examples, K classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,11 @@ class LabelIssues(Result):
     def expected(self) -> int:
         """How many labels are wrong, by what is known: confident ones out of fold; among those learned, all doubted ones."""
         return self.confident if self.out_of_fold else self.doubted
+
+    def without_data(self) -> LabelIssues:
+        return dataclasses.replace(
+            self, rows=tuple(dataclasses.replace(row, name="", label="", says="") for row in self.rows)
+        )
 
     def headline(self) -> str:
         if self.is_number:

