@@ -28,6 +28,7 @@ from ..creation import tensor
 from ..data.problem import DataModule, Preprocessor
 from ..errors import DataError, OptionError, StateError, suggestion
 from ..files import append_line, disk_error, write_bytes, write_json
+from ..grad_mode import init_empty_weights
 from ..models.base import Model
 from ..random import fork_rng
 from ..tensor import Tensor
@@ -196,7 +197,7 @@ class Run:
             raise StateError(f"{self.weights}: no such file; expected a run that has {done}; train it first, or go on "
                              f"with: pellucid train --resume {self.name}")  # fmt: skip
         arrays, _ = self.check_tensors(self.weights)
-        with fork_rng():  # the numbers drawn here are overwritten below
+        with fork_rng(), init_empty_weights():  # what would be drawn is overwritten below
             network = self.new_network()
         check_shapes(self.weights, arrays, {name: t.array for name, t in network.state_dict().items()})
         network.load_state_dict({name: tensor(array) for name, array in arrays.items()})
