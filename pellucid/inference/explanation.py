@@ -30,6 +30,7 @@ from ..models.heads.language import LanguageModel
 from ..tensor import Tensor
 from .asked import Asked, RunExamples
 from .attributed import attribution_of
+from .learned import places_of_rows
 from .neighbours import nearest
 
 MOST_JUDGED = 2000  # validation rows by which sureness is counted
@@ -40,9 +41,10 @@ MOST_PARTS, MOST_BLAMED, MOST_CHECKS = 6, 4, 1  # rows and checks of a part, so 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training example. row: its number in the part, from 1.      target: what the data say of it, as a person reads it."""
+    """A training example. name: where it stands, `row 17` of the file or `train 17`.      target: what the data say of it, as a
+    person reads it."""
 
-    row: int
+    name: str
     distance: float
     target: str
 
@@ -97,7 +99,7 @@ class Explanation(Result):
         if self.blamed is not None and self.blamed.rows:
             found.append(_first(self.blamed.tables()[0], MOST_BLAMED))
         if self.neighbours:
-            rows = [(f"train {n.row}", n.target, n.distance) for n in self.neighbours]
+            rows = [(n.name, n.target, n.distance) for n in self.neighbours]
             found.append(Table("Nearest training examples", ("example", "the data say", "distance"), rows))
         if self.change is not None:
             found += [dataclasses.replace(one, title=self.change.headline()) for one in self.change.tables()]
@@ -238,7 +240,9 @@ class _Teller:
         found, distances = nearest(row, known.inputs, SHOWN + 1)
         itself = self.asked.row if self.asked.part == "train" else None
         told = [
-            Neighbour(int(rows[i]) + 1, float(distance), self._target_text(known, int(i)))
+            Neighbour(
+                places_of_rows(self.examples.data, [int(rows[i])])[0], float(distance), self._target_text(known, int(i))
+            )
             for i, distance in zip(found, distances, strict=True)
             if rows[i] + 1 != itself
         ]
