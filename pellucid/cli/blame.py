@@ -20,7 +20,7 @@ from ..report.attribution_view import attribution_sections
 from ..report.blame_view import Sections, blame_sections, example_section
 from ..report.examples_view import examples_view
 from ..report.inspection import ViewPage
-from .inspecting import EXAMPLE, WITH_EXAMPLES, asked_of, find_run, show
+from .inspecting import EXAMPLE, TOP, WITH_EXAMPLES, asked_of, find_run, show
 from .options import JSON, HeadedCommand, Whole, option
 
 BY_REMOVAL = ("auto", "gradient", "exact")
@@ -71,7 +71,7 @@ def _parts(wanted: Wanted) -> tuple[Result, Sections]:
         raise OptionError(
             f"--method {wanted.method}: with --of {wanted.of}; expected one of {', '.join(BY_REMOVAL)}; or write --of inputs"
         )
-    for name, value in (("--target", wanted.target), ("--baseline", wanted.baseline)):
+    for name, value in (("--answer", wanted.target), ("--baseline", wanted.baseline)):
         if value is not None:
             raise OptionError(
                 f"{name} {value}: with --of {wanted.of}; expected it with --of inputs alone; leave it out"
@@ -109,7 +109,7 @@ OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
     help="The mean over the first N wrong answers of the test part, in place of one example.",
 )
 @option(
-    "--text",
+    "--line",
     metavar="TEXT",
     common=True,
     help="Of a language model: a text whose last token is the right answer, after those before it.",
@@ -117,7 +117,7 @@ OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
 @option(
     "--of", type=click.Choice(list(OF)), default="weights", show_default=True, common=True, help="What may be to blame."
 )
-@option("--top", type=Whole(1), metavar="N", default=20, show_default=True, common=True, help="How many to list.")
+@TOP
 @option(
     "--measure",
     type=click.Choice(list(MEASURES)),
@@ -134,7 +134,7 @@ OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
     "words are for --of inputs, whose default is integrated_gradients.",
 )
 @option(
-    "--target",
+    "--answer",
     metavar="ANSWER",
     help="With --of inputs: the answer that is looked at.  [default: what the network says]",
 )
@@ -146,8 +146,8 @@ OF: dict[str, Callable[[Wanted], tuple[Result, Sections]]] = {
 @WITH_EXAMPLES
 @JSON
 def command(
-    run: str, data: str | None, example: int | None, wrong: int | None, text: str | None, of: str, top: int, measure: str,
-    method: str, target: str | None, baseline: str | None, with_examples: bool, as_json: bool,
+    run: str, data: str | None, example: int | None, wrong: int | None, line: str | None, of: str, top: int, measure: str,
+    method: str, answer: str | None, baseline: str | None, with_examples: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which weights, units, heads or layers of RUN made an answer wrong: without them the loss would be lower. Each row
     is measured, by setting the part to zero.
@@ -156,34 +156,34 @@ def command(
     pellucid blame last --example 17
     pellucid blame last --wrong 50 --of units
     pellucid blame last people.csv --example 3
-    pellucid blame last --text "The ca" --of heads
+    pellucid blame last --line "The ca" --of heads
     """
     trained = find_run(run)
     examples = RunExamples(trained)
     if wrong is not None:
-        if data is not None or example is not None or text is not None:
+        if data is not None or example is not None or line is not None:
             raise OptionError(
-                f"--wrong {wrong}: together with DATA, --example or --text; expected one of them; leave the others out"
+                f"--wrong {wrong}: together with DATA, --example or --line; expected one of them; leave the others out"
             )
         asked = wrong_answers(examples, wrong)
     else:
-        one = asked_of(examples, data, example, text)
-        asked = [one if text is None else _about_its_last_token(one)]
-    result, sections = OF[of](Wanted(examples, asked, of, top, measure, method, target, baseline, with_examples))
+        one = asked_of(examples, data, example, line)
+        asked = [one if line is None else _about_its_last_token(one)]
+    result, sections = OF[of](Wanted(examples, asked, of, top, measure, method, answer, baseline, with_examples))
     words = _about(examples, asked, shown=with_examples)
     holds = ""
     if with_examples and len(asked) == 1:
         shown = example_section(asked[0].raw, asked[0].name)
         sections = sections if shown is None else [shown, *sections]
         holds = "the example and what was said of it"
-    again = _command(run, data, example, wrong, text if with_examples else None, of)
+    again = _command(run, data, example, wrong, line if with_examples else None, of)
     view = ViewPage("blame", f"To blame: {of}", f"{words}. {result.headline()}", sections, holds, again)
     if not as_json:
         click.echo(_about(examples, asked, shown=True))
     following = "units" if of == "weights" else "weights"
     show(
         trained, result, view, as_json, more={"example": words}, with_examples=with_examples,
-        next_command=_command(run, data, example, wrong, text, following),
+        next_command=_command(run, data, example, wrong, line, following),
     )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def _about_its_last_token(one: Asked) -> Asked:
     tokens = one.question.inputs[0]
     if tokens.shape[1] < 2:
         raise OptionError(
-            "--text: one token; expected two or more, of which the last is taken as the right answer; write more of it"
+            "--line: one token; expected two or more, of which the last is taken as the right answer; write more of it"
         )
     question = dataclasses.replace(one.question, inputs=(tokens[:, :-1],), target=tokens[:, -1])
     return dataclasses.replace(one, question=question, name=f"the text, token {tokens.shape[1]}")
@@ -212,9 +212,9 @@ def _about(examples: RunExamples, asked: list[Asked], shown: bool) -> str:
     return f"{name}: the network says {said!r}{right}"
 
 
-def _command(run: str, data: str | None, example: int | None, wrong: int | None, text: str | None, of: str) -> str:
+def _command(run: str, data: str | None, example: int | None, wrong: int | None, line: str | None, of: str) -> str:
     words = ["pellucid blame", run, *([data] if data else [])]
     words += [f"--example {example}"] if example else []
     words += [f"--wrong {wrong}"] if wrong else []
-    words += [f'--text "{text}"'] if text is not None else []
+    words += [f'--line "{line}"'] if line is not None else []
     return " ".join([*words, f"--of {of}"])

@@ -24,6 +24,7 @@ EXAMPLE = option(
 TEXT = option(
     "--text", metavar="TEXT", common=True, help="Of a language model: what comes before the token asked about."
 )
+TOP = option("--top", type=Whole(), metavar="N", default=15, show_default=True, common=True, help="How many to list.")
 WITH_EXAMPLES = option(
     "--with-examples",
     is_flag=True,
@@ -71,4 +72,4 @@ def show(
     click.echo(f"next    {next_command}")
 
 
-__all__ = ["EXAMPLE", "TEXT", "WITH_EXAMPLES", "asked_of", "find_run", "show"]
+__all__ = ["EXAMPLE", "TEXT", "TOP", "WITH_EXAMPLES", "asked_of", "find_run", "show"]

@@ -14,20 +14,14 @@ from ..inference.asked import RunExamples
 from ..inference.label_issues import LabelIssues, label_issues
 from ..report.examples_view import labels_sections
 from ..report.inspection import ViewPage
-from .inspecting import WITH_EXAMPLES, find_run, show
-from .options import JSON, HeadedCommand, Whole, option
+from .inspecting import TOP, WITH_EXAMPLES, find_run, show
+from .options import JSON, OUT, HeadedCommand
 
 
 @click.command("labels", cls=HeadedCommand)
 @click.argument("run")
-@option("--top", type=Whole(), default=20, metavar="N", common=True, help="How many to show.  [default: 20]")
-@option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    common=True,
-    help="Write all training examples to FILE.csv or .tsv, the most doubted first.",
-)
+@TOP
+@OUT
 @WITH_EXAMPLES
 @JSON
 def command(run: str, top: int, out: Path | None, with_examples: bool, as_json: bool) -> None:

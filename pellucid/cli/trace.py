@@ -7,6 +7,7 @@ import shlex
 
 import click
 
+from ..errors import OptionError
 from ..inference.asked import RunExamples
 from ..inspect.trace import trace
 from ..nn import Module
@@ -28,7 +29,7 @@ from .options import JSON, HeadedCommand, Number, option
     common=True,
     help="Which weight, as in layers.0.weight[5,123].  [default: the one of the first layer that is most to blame]",
 )
-@option("--lr", type=Number(), metavar="X", common=True, help="Learning rate of the step.  [default: the run's]")
+@option("--step-size", type=Number(), metavar="X", common=True, help="Learning rate of the step.  [default: the run's]")
 @JSON
 def command(
     run: str,
@@ -36,20 +37,24 @@ def command(
     example: int | None,
     text: str | None,
     weight: str | None,
-    lr: float | None,
+    step_size: float | None,
     as_json: bool,
 ) -> None:
     """Show one step of training of RUN number by number, for one weight and one example: forward, loss, backward, step.
 
     \b
     pellucid trace last
-    pellucid trace last --example 17 --weight layers.0.weight[5,12] --lr 0.1
+    pellucid trace last --example 17 --weight layers.0.weight[5,12] --step-size 0.1
     pellucid trace last --text "the cat sat on the"
     """
     trained = find_run(run)
     asked = asked_of(RunExamples(trained), data, example, text)
     settings = trained.config.settings
-    settings = settings if lr is None else dataclasses.replace(settings, lr=lr)
+    if step_size is not None:
+        try:
+            settings = dataclasses.replace(settings, lr=step_size)
+        except OptionError as error:
+            raise OptionError(str(error).replace("lr", "--step-size", 1)) from None
 
     def own(network: Module) -> list[Optimizer]:
         return make_optimizers(network, settings)

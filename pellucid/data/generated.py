@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.datasets import make_circles, make_moons
+from sklearn.utils import check_random_state
 
 ROWS = 1000  # training takes seconds, and the test part (150) tells chance from skill
 DECIMALS = 4
@@ -26,7 +27,7 @@ def xor() -> bytes:
 
     Noise of 0.15 leaves the corners apart: a network can tell nearly all points, a line three corners of four at the most.
     """
-    random = np.random.RandomState(0)  # its stream is frozen
+    random = check_random_state(0)  # whose stream is frozen
     corner = random.permutation(np.arange(ROWS) % 4)
     a, b = corner // 2, corner % 2
     return table(np.stack([a, b], 1) + random.normal(scale=0.15, size=(ROWS, 2)), a ^ b, ("0", "1"))
@@ -46,7 +47,7 @@ def circles() -> bytes:
 
 def spiral() -> bytes:
     """Three arms, each of two thirds of a turn, with noise along it."""
-    random = np.random.RandomState(0)
+    random = check_random_state(0)
     arm = random.permutation(np.arange(ROWS) % 3)
     radius = random.uniform(0.1, 1.0, ROWS)
     angle = 2 * np.pi * arm / 3 + 4 * radius + random.normal(scale=0.15, size=ROWS)

@@ -49,7 +49,7 @@ def _target(asked: Asked, wanted: int | str | None) -> int | None:
         return int(wanted)
     some = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
     raise OptionError(
-        f"--target {wanted}: no answer of this network; expected one of {some or '0'}.{suggestion(wanted, names)}"
+        f"--answer {wanted}: no answer of this network; expected one of {some or '0'}.{suggestion(wanted, names)}"
     )
 
 

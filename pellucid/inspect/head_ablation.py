@@ -53,11 +53,12 @@ def edited_heads(network: Module, edits: Mapping[str, Edit]) -> Iterator[None]:
         return Tensor(np.ascontiguousarray(edits[name](four)).astype(values.dtype).reshape(values.shape))
 
     hook = network.register_forward_pre_hook(lambda _, __: calls.clear())
-    token = attention_editor.set(editor)
+    before = attention_editor.get()
+    attention_editor.set(editor)
     try:
         yield
     finally:
-        attention_editor.reset(token)
+        attention_editor.set(before)
         hook.remove()
     for name in edits:
         if name not in calls:
@@ -279,7 +280,7 @@ def _attending(network: Module, measure: _Measure) -> list[str]:
         with undisturbed(network):
             measure.forward(*measure.inputs)
     finally:
-        attention_editor.reset(token)
+        attention_editor.set(before)
     if not seen:
         raise no_attention(network)
     return list(seen)

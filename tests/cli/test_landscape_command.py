@@ -39,7 +39,7 @@ def test_the_page_and_the_numbers_are_written(run):
     )
     page = (folder / "inspect" / "landscape.html").read_text(encoding="utf-8")
     assert "no row, picture or text of your data" in page
-    assert page.count("<svg") == 2 and "<script" not in page and "shows 2 of" in page
+    assert page.count("<svg") == 3 and "<script" not in page and "shows 2 of" in page
     numbers = json.loads((folder / "inspect" / "landscape.json").read_text())
     assert np.shape(numbers["slice"]["losses"]) == (21, 21)
     assert numbers["curvature"]["examples"] == 100
@@ -53,7 +53,7 @@ def test_the_line_to_another_run_and_its_units_matched(run):
     assert np.allclose(line["losses"], line["losses"][0], rtol=1e-5)  # a copy
     assert np.allclose(line["aligned"], line["losses"], rtol=1e-5)
     assert max(line["shuffled"]) > 2 * line["losses"][0]
-    assert (ours / "inspect" / "landscape.html").read_text().count("<svg") == 3
+    assert (ours / "inspect" / "landscape.html").read_text().count("<svg") == 4
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,14 @@ def test_digits_ends_with_four_lines_and_a_complete_run(run, here):
     assert lines[3].startswith("next    pellucid ") and len(lines) == 4
     assert len([line for line in result.stderr.splitlines() if "/12  " in line]) == 12
     files = {path.name for path in (here / "runs/digits-mlp-1").iterdir()}
-    assert files == {"model.safetensors", "config.json", "metrics.jsonl", "report.html", "checkpoint.safetensors"}
+    assert files == {
+        "model.safetensors",
+        "config.json",
+        "metrics.jsonl",
+        "report.html",
+        "checkpoint.safetensors",
+        "snapshots",
+    }
     assert "digits" in (here / "runs/digits-mlp-1/report.html").read_text(encoding="utf-8")
 
 

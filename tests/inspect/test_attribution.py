@@ -309,7 +309,7 @@ def test_a_table_by_another_baseline_and_for_another_answer(family_run):
         expected = first.question.output().numpy()[0, 1]
     assert np.isclose(found.base, expected, atol=1e-5)
     assert "baseline: zeros" in str(other)
-    with pytest.raises(OptionError, match="--target maybe: no answer of this network; expected one of 'no', 'yes'"):
+    with pytest.raises(OptionError, match="--answer maybe: no answer of this network; expected one of 'no', 'yes'"):
         attribution_of(examples, asked, target="maybe")
 
 

@@ -343,7 +343,7 @@ def test_the_new_weight_is_that_of_train(family_run):
 
 def test_the_command_prints_a_screen_and_writes_a_page(family_run):
     run = family_run("mlp")
-    result = CliRunner().invoke(cli, ["trace", str(run), "--example", "3", "--lr", "0.1"])
+    result = CliRunner().invoke(cli, ["trace", str(run), "--example", "3", "--step-size", "0.1"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert len(lines) <= 40
@@ -361,7 +361,7 @@ def test_the_command_prints_a_screen_and_writes_a_page(family_run):
     said = json.loads(result.output)
     assert said["weight"] == "layers.0.weight[3,20]"
     assert said["step"]["optimizer"] == "Adam"
-    for wrong, words in (("--weight", "no 'layers.9.weight' in MLP"), ("--lr", "lr")):
+    for wrong, words in (("--weight", "no 'layers.9.weight' in MLP"), ("--step-size", "--step-size")):
         result = CliRunner().invoke(cli, ["trace", str(run), wrong, "layers.9.weight" if wrong == "--weight" else "0"])
         assert result.exit_code == 2
         assert words in result.output
