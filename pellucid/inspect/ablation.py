@@ -125,14 +125,20 @@ class Site:
 
 
 def weight_sites(observed: Observed, uses: dict[str, int]) -> dict[str, Site]:
-    """The sites of Parameters that are read once, by a layer that is called once and treats them as WEIGHTS says."""
+    """The sites of Parameters that are read once, by a layer that is called once and treats them as WEIGHTS says.
+
+    Not those of a layer whose output a hook of the user's own may change, or that the answer does not depend on.
+    """
     names = {id(value): name for name, value in observed.question.network.named_parameters()}
     times: dict[int, int] = {}
     for call in observed.calls:
         times[id(call.module)] = times.get(id(call.module), 0) + 1
+    reached = {id(step.node) for step in observed.steps}
     sites = {}
     for call in observed.calls:
         if type(call.module) not in WEIGHTS or times[id(call.module)] > 1 or call.read is None:
+            continue
+        if call.module._hooks or id(call.gave.node) not in reached:
             continue
         for own, value in call.module.named_parameters(recurse=False):
             name = names[id(value)]

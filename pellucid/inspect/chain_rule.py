@@ -105,6 +105,11 @@ class Tape:
                 tape.fixed.add(node.sequence)
         return tape
 
+    @property
+    def flat(self) -> bool:
+        """Whether the gradient that comes back to the network's output is zero everywhere, as where it is right already."""
+        return self.last in self.arriving and not self.arriving[self.last].any()
+
     def is_fixed(self, node: Node, i: int) -> bool:
         """Whether input `i` is made of weights alone: a Parameter, what views and sums make of them, or a plain number."""
         parent = node.parents[i]

@@ -21,6 +21,7 @@ from .result import Check, Result, Table
 
 MOST_COLUMNS = 3  # that are changed together
 MOST_VALUES = 48  # of a column that are tried at once, spread from the nearest to the farthest
+MOST_ALONE = 4096  # the same where no smaller number of a column alone was enough
 BEAM = 12  # changes of fewer columns that another is added to
 MOST_ADDED = 24  # columns that are tried as the second and the third
 BATCH = 2048  # rows answered at once
@@ -178,6 +179,8 @@ def _least(search: _Search, values: Mapping[str, _Values]) -> tuple[Change, ...]
     """The nearest changes of as few columns as turn the answer; none where nothing does."""
     spread = {name: own.spread() for name, own in values.items()}
     tried = search.answered([()], spread)
+    if not any(one.gain > 0 for one in tried):  # two columns only where no value of one is enough
+        tried += search.answered([()], {name: own.others() for name, own in values.items()})
     for _ in range(MOST_COLUMNS - 1):
         if any(one.gain > 0 for one in tried):
             break
@@ -234,6 +237,13 @@ class _Values:
             return []
         kept = np.unique(np.linspace(0, count - 1, min(count, MOST_VALUES)).round().astype(int))
         return [Change(self.column, int(self.donors[i]), float(self.distances[i])) for i in kept]
+
+    def others(self) -> list[Change]:
+        """Those that `spread` leaves out, at most MOST_ALONE of them."""
+        kept = {change.donor for change in self.spread()}
+        left = [i for i, donor in enumerate(self.donors.tolist()) if donor not in kept]
+        chosen = np.unique(np.linspace(0, len(left) - 1, min(len(left), MOST_ALONE)).round().astype(int)).tolist()
+        return [Change(self.column, int(self.donors[left[i]]), float(self.distances[left[i]])) for i in chosen]
 
 
 def _values(column: str, row: Inputs, parts: Parts, known: Inputs) -> _Values:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import OptionError
 from ..nn import Module
 from .objective import Data, Objective, flattened, numbers_of, shaped
 from .question import Losses
@@ -83,12 +84,19 @@ def curvature(network: Module, data: Data, k: int = 40, *, losses: Losses | None
     network cross-entropy or the squared error. The network stays as it was.
     Raises OptionError where nothing requires a gradient.
     """
+    if k < 1:
+        raise OptionError(f"k: {k}; expected 1 or more products with the Hessian; write k=40")
     objective = Objective(network, data, losses)
     with restored(network, grad=True):
         product, size = objective.product(), sum(value.numel() for value in objective.trained.values())
         random = np.random.default_rng(seed).standard_normal(size)
         random /= np.linalg.norm(random)
         tridiagonal, basis = lanczos(product, random, k)
+        if not np.isfinite(tridiagonal).all():
+            raise OptionError(
+                f"curvature: the second derivatives of {type(network).__name__}'s loss are not finite; expected numbers; look for NaN or "
+                "infinity in the data and in the weights"
+            )
         values, vectors = np.linalg.eigh(tridiagonal)
         top, bottom = (Pair(float(values[i]), vectors[:, i] @ basis) for i in (-1, 0))
         checks = [_converged(tridiagonal), *_checks(objective, product, top, bottom, random)]

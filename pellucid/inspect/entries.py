@@ -57,7 +57,7 @@ class Entries(Mapping[str, Entry]):
         name, value = next(iter(values.items()))
         count = value.shape[self.found[name].batch_axis]
         inputs = [
-            values.get(name, repeated)
+            values[name] if name in values and not self.found[name].looked_up else repeated
             for name, repeated in zip(self.question.names, self.question.repeated(count), strict=True)
         ]
         patches = {_one_call(name): value for name, value in values.items() if self.found[name].looked_up}

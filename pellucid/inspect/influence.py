@@ -18,7 +18,7 @@ import numpy as np
 
 from ..autograd import grad
 from ..creation import tensor
-from ..errors import OptionError
+from ..errors import OptionError, format_shape
 from ..models.blocks.stacked import StackedLinear
 from ..nn import Linear, Module
 from ..tensor import Tensor
@@ -67,12 +67,14 @@ def tracin(
     module = _linear(network, path)
     total = np.zeros(rows.count)
     with restored(network, grad=True):
+        if rows.count:
+            _check_first_axis(_factors(module, path, lambda: _each(rows, np.arange(1))), module, path, 1)
         for one in sets:
             network.load_state_dict({name: tensor(array) for name, array in one.weights.items()})
             towards = _Direction(module, _factors(module, path, score))
             for numbers in rows.batches(most):
-                batch = rows.batch(numbers)
-                found = _factors(module, path, lambda batch=batch: rows.losses(*batch))  # type: ignore[misc]
+                found = _factors(module, path, lambda numbers=numbers: _each(rows, numbers))  # type: ignore[misc]
+                _check_first_axis(found, module, path, len(numbers))
                 total[numbers] -= one.learning_rate * towards.products(found)
     return total
 
@@ -80,8 +82,30 @@ def tracin(
 def row_losses(network: Module, rows: TrainingRows, most: int = MOST_ROWS) -> np.ndarray:
     """The loss of each row with the weights that the network has: float64 (N,)."""
     with undisturbed(network):
-        parts = [rows.losses(*rows.batch(numbers)).numpy().astype(np.float64) for numbers in rows.batches(most)]
+        parts = [_each(rows, numbers).numpy().astype(np.float64) for numbers in rows.batches(most)]
     return np.concatenate(parts)
+
+
+def _each(rows: TrainingRows, numbers: np.ndarray) -> Tensor:
+    """The loss of each of the rows `numbers`, (B,). Raises OptionError where `rows.losses` gives another shape."""
+    losses = rows.losses(*rows.batch(numbers))
+    if losses.shape != (len(numbers),):
+        raise OptionError(
+            f"influence: losses gives {format_shape(losses.shape)} for {len(numbers)} rows; expected the loss of each, "
+            f'{format_shape((len(numbers),))}; write reduction="none"'
+        )
+    return losses
+
+
+def _check_first_axis(factors: Factors, module: Module, path: str, count: int) -> None:
+    """Raises OptionError where a layer does not read `count` rows along its first axis, so that their gradients cannot be told apart."""
+    axis = 1 if isinstance(module, StackedLinear) else 0
+    for read, error in factors:
+        if error.shape[axis] != count:
+            raise OptionError(
+                f"influence: layer {path!r} reads {format_shape(read.shape)} for {count} rows; expected the rows along axis {axis}, so that the "
+                "gradient of each can be told; keep the batch axis there, or pass layer=, the path of another linear layer"
+            )
 
 
 def last_linear(network: Module) -> str:

@@ -205,6 +205,10 @@ def loss_slice(
         plane = Plane(objective, here, directions)
         found = _grid(plane, xs, ys)
         centre = plane(0.0, 0.0)
+        if not np.isfinite(centre):
+            raise OptionError(
+                f"slice: the loss at the weights is {centre}; expected a finite number; look for NaN or infinity in the data and in the weights"
+            )
         checks = _slice_checks(network, plane, here, found, centre, extent, seed) if path is None else []
     size = sum(array.size for array in here.values())
     return Slice(xs, ys, found, centre, _bends_down(found), size, objective.examples, places, held, walk, checks)
@@ -294,6 +298,8 @@ def loss_line(
     Statistics of batch norms move along. align: match the units of `b` to those of `a` first, for stacks of Linear or Conv2d
     layers. Both networks stay as they were. Raises OptionError for networks of other shapes, and for others with `align`.
     """
+    if points < 2:
+        raise OptionError(f"points: {points}; expected at least 2, both ends of the line; write points=21")
     objective = Objective(a, data, losses)
     ours, theirs = (numbers_of(network, buffers=True) for network in (a, b))
     _check_shapes(ours, theirs)

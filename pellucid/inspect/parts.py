@@ -199,6 +199,10 @@ ACTIVATIONS = tuple(
 )
 AFTER = ("BatchNorm", "LayerNorm", "GroupNorm", "RMSNorm", "InstanceNorm", "Dropout", "MaxPool", "AvgPool", "Identity")
 
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention)
+LAST_AXIS = (nn.Linear, nn.LayerNorm, nn.RMSNorm, *RECURRENT)  # whose units stand along the last axis
+CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
+
 
 def _hidden(run: Observed) -> list[tuple[Call, Call]]:
     """What holds the units: (the layer that makes them, the last layer that shapes them), in order, without the answer's own.
@@ -226,15 +230,15 @@ def _same(gave: Tensor, read: Tensor) -> bool:
 
 def _unit_axes(maker: Call, last: Call, batch: int) -> tuple[int, ...]:
     """The axes along which units stand: channels, and of stacked layers the copies before them."""
-    ndim = last.gave.ndim
-    if ndim >= 3 and (ndim == 4 or type(maker.module).__name__.startswith(("Conv", "BatchNorm"))) and batch == 0:
+    ndim, last_axis = last.gave.ndim, isinstance(maker.module, LAST_AXIS)
+    if ndim >= 3 and (isinstance(maker.module, CHANNELS_FIRST) or (ndim == 4 and not last_axis)) and batch == 0:
         return (1,)
-    copies = batch == 1 and (isinstance(maker.module, StackedLinear) or maker.gave.ndim == 3) and not _recurs(maker)
+    copies = batch == 1 and (isinstance(maker.module, StackedLinear) or (maker.gave.ndim == 3 and not last_axis))
     return (0, ndim - 1) if copies else (ndim - 1,)
 
 
 def _recurs(call: Call) -> bool:
-    return isinstance(call.module, nn.LSTM | nn.GRU | nn.RNN | nn.MultiheadAttention)
+    return isinstance(call.module, RECURRENT)
 
 
 def _units(runs: list[Observed], measure: Measure, method: str, top: int) -> Found:

@@ -68,17 +68,36 @@ class Question:
         return cls(network, tensors, target, names, network, losses or default_losses)
 
     def output(self) -> Tensor:
-        """The answer (1, K) or (1,), on the tape where gradients are on."""
-        return self.forward(*self.inputs)
+        """The answer (1, K) or (1,), on the tape where gradients are on. Raises OptionError where it is no Tensor of one example."""
+        output = self.forward(*self.inputs)
+        if not isinstance(output, Tensor) or output.ndim < 1:
+            came = f"a Tensor {format_shape(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise OptionError(
+                f"question: {type(self.network).__name__} answers with {came}; expected a Tensor (1, K) or (1,); put it into an "
+                "nn.Module whose forward gives that alone, such as network(x)[0]"
+            )
+        return output
 
     def loss(self, output: Tensor) -> Tensor:
-        """The loss of `output` (B, ...) for each example, (B,). Raises OptionError where the right answer is not known."""
+        """The loss of `output` (B, ...) for each example, (B,).
+
+        Raises OptionError where the right answer is not known, or `losses` gives another shape.
+        """
         if self.target is None:
             raise OptionError(
                 "target: not given; expected the right answer, as a loss needs one; pass target=, or data with the answers in them"
             )
         target = self.target if len(output) == 1 else self.target.expand(len(output), *self.target.shape[1:])
-        return self.losses(output, target)
+        found = self.losses(output, target)
+        if isinstance(found, Tensor) and found.shape == () and len(output) == 1:  # the mean over one example
+            return found.reshape(1)
+        if not isinstance(found, Tensor) or found.shape != (len(output),):
+            came = f"a Tensor {format_shape(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise OptionError(
+                f"losses: {came} for {len(output)} examples; expected the loss of each, {format_shape((len(output),))}; "
+                'write reduction="none", and take the mean over other axes'
+            )
+        return found
 
     def repeated(self, count: int) -> tuple[Tensor, ...]:
         """The inputs `count` times over, (count, ...)."""

@@ -34,6 +34,7 @@ from .loss_formula import loss_formula
 from .paths import Paths, paths_from
 from .question import Question
 from .result import Check, Result, Table, shown
+from .twin import CLOSE
 from .undisturbed import undisturbed
 from .weight_names import find_weight, weight_name, weights_by_layer
 from .zero_gradient import why_zero
@@ -237,6 +238,7 @@ def trace(
     with undisturbed(double.network, grad=True):
         with watched(double.network) as seen:
             output = double.output()
+        _check_copy(question, output)
         loss = double.loss(output).sum()
         tape = _tape(double, output, loss)
         path, index, gradients = _gradients(double, seen, wanted, loss)
@@ -274,6 +276,23 @@ def copied(question: Question, dtype: type | None = None) -> Question:
         inputs = tuple(widen(value) for value in inputs)
         target = None if target is None else widen(target)
     return dataclasses.replace(question, network=network, inputs=inputs, target=target, forward=forward, losses=losses)
+
+
+def _check_copy(question: Question, output: Tensor) -> None:
+    """Raises OptionError where the copy in float64 answers otherwise than the network."""
+    with undisturbed(question.network):
+        own = question.output().numpy()
+    copied_one = output.detach().numpy()
+    if own.shape != copied_one.shape or not np.allclose(own, copied_one, rtol=CLOSE, atol=CLOSE, equal_nan=True):
+        raise OptionError(
+            f"trace: {type(question.network).__name__} answers {_few(own)}, and {_few(copied_one)} in float64; expected one answer from both, as the "
+            "numbers are those of a copy in float64; pass float inputs, and let forward not depend on their dtype"
+        )
+
+
+def _few(numbers: np.ndarray) -> str:
+    flat = numbers.reshape(-1)
+    return ", ".join(f"{value:.6g}" for value in flat[:3]) + (", ..." if flat.size > 3 else "")
 
 
 def _tape(question: Question, output: Tensor, loss: Tensor) -> Tape:
@@ -485,7 +504,8 @@ def _checks(
         control = f"without the largest {without:.2g}" if factors.arriving else ""
         checks.append(Check(f"{paths.count:,} paths add up to dL/dy", "proven", f"to {missed:.1g}, at most {SUM:g}", missed <= SUM, control))  # fmt: skip
     difference = central_difference(double, path, index)
-    allowed = DIFFERENCE * abs(gradient) + LEAST
+    rounding = 4 * float(np.finfo(np.float64).eps) * abs(step.loss) / DISTANCE  # of two losses that are subtracted
+    allowed = DIFFERENCE * abs(gradient) + LEAST + rounding
     other = _another(gradients[path], index)
     control = "" if other is None else f"of another weight {abs(other - difference):.1g}"
     said = f"{difference:.6g}, apart {abs(difference - gradient):.1g} of {allowed:.1g}"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+import numpy as np
 
 from ..grad_mode import enable_grad, no_grad
 from ..nn import Module
 from ..random import fork_rng
+from ..tensor import Tensor
 
 
 @contextmanager
 def undisturbed(model: Module, grad: bool = False) -> Iterator[None]:
-    """Eval mode, off the tape, or with `grad` on it; at the end each layer's mode and the random numbers are what they were."""
+    """Eval mode, off the tape, or with `grad` on it; at the end each layer's mode and the random numbers are what they were.
+
+    So are buffers, which a network of the user's own may write in any mode.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    buffers = [(value, value.version, value.detach().numpy()) for value in model.buffers()]
     try:
         model.eval()
         with enable_grad() if grad else no_grad(), fork_rng():
@@ -21,6 +28,7 @@ def undisturbed(model: Module, grad: bool = False) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+        _put_back(buffers)
 
 
 @contextmanager
@@ -31,6 +39,11 @@ def restored(model: Module, grad: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            for value, version, numbers in state:
-                if value.version != version:
-                    value.assign(numbers)
+            _put_back(state)
+
+
+def _put_back(state: Sequence[tuple[Tensor, int, np.ndarray]]) -> None:
+    with no_grad():
+        for value, version, numbers in state:
+            if value.version != version:
+                value.assign(numbers)

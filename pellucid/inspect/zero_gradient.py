@@ -16,6 +16,8 @@ def why_zero(tape: Tape, places: Sequence[Place], path: str) -> str:
         return f"nothing that the loss depends on reads it: this answer does not use this part of {path}"
     if any(place.contribution for place in places):
         return "its contributions are not zero, but they cancel exactly"
+    if tape.flat:
+        return "the loss is flat at this answer: its gradient with respect to the answer is 0"
     counts = Counter(_reason(tape, place) for place in places[:MOST_PLACES])
     if len(counts) == 1:
         where = f"at each of its {len(places)} places " if len(places) > 1 else ""
