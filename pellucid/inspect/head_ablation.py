@@ -280,7 +280,7 @@ def _attending(network: Module, measure: _Measure) -> list[str]:
         with undisturbed(network):
             measure.forward(*measure.inputs)
     finally:
-        attention_editor.set(before)
+        attention_editor.reset(token)
     if not seen:
         raise no_attention(network)
     return list(seen)
