@@ -16,7 +16,7 @@ from ..models.heads.language import LanguageModel
 from ..report.attention_view import attention_sections
 from ..report.inspection import ViewPage
 from ..tensor import Tensor
-from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, find_run, show
+from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, find_run, pasted, show
 from .options import JSON, option
 
 ABLATED = 128  # examples of the test part on which heads are left out
@@ -58,10 +58,14 @@ def command(
         found.headline(),
         attention_sections(found, shown),
         holds,
-        f"pellucid attention {run}{' --ablate' if ablate else ''}",
+        pasted("attention", run, data, example, text, *(["--ablate"] if ablate else [])),
     )
     more: dict[str, Json] = {"example": asked.name, **({"tokens": list(shown)} if shown else {})}
-    following = f"pellucid explain {run}" if ablate else f"pellucid attention {run} --ablate"
+    following = (
+        pasted("explain", run, data, example, text)
+        if ablate
+        else pasted("attention", run, data, example, text, "--ablate")
+    )
     show(trained, found, view, as_json, more=more, with_examples=with_examples, next_command=following)
 
 

@@ -20,7 +20,7 @@ from ..report.attribution_view import attribution_sections
 from ..report.blame_view import Sections, blame_sections, example_section
 from ..report.examples_view import examples_view
 from ..report.inspection import ViewPage
-from .inspecting import EXAMPLE, TOP, WITH_EXAMPLES, asked_of, find_run, show
+from .inspecting import EXAMPLE, TOP, WITH_EXAMPLES, asked_of, find_run, pasted, show
 from .options import JSON, HeadedCommand, Whole, option
 
 BY_REMOVAL = ("auto", "gradient", "exact")
@@ -176,14 +176,16 @@ def command(
         shown = example_section(asked[0].raw, asked[0].name)
         sections = sections if shown is None else [shown, *sections]
         holds = "the example and what was said of it"
-    again = _command(run, data, example, wrong, line if with_examples else None, of)
+    many = ["--wrong", str(wrong)] if wrong is not None else []
+    typed = ["--line", line] if line is not None else []
+    again = pasted("blame", run, data, example, None, *many, *(typed if with_examples else []), "--of", of)
     view = ViewPage("blame", f"To blame: {of}", f"{words}. {result.headline()}", sections, holds, again)
     if not as_json:
         click.echo(_about(examples, asked, shown=True))
     following = "units" if of == "weights" else "weights"
     show(
         trained, result, view, as_json, more={"example": words}, with_examples=with_examples,
-        next_command=_command(run, data, example, wrong, line, following),
+        next_command=pasted("blame", run, data, example, None, *many, *typed, "--of", following),
     )  # fmt: skip
 
 
@@ -210,11 +212,3 @@ def _about(examples: RunExamples, asked: list[Asked], shown: bool) -> str:
     said = one.class_name(one.answer()[0])
     right = f", right is {one.class_name(one.right)!r}" if shown and one.right is not None else ""
     return f"{name}: the network says {said!r}{right}"
-
-
-def _command(run: str, data: str | None, example: int | None, wrong: int | None, line: str | None, of: str) -> str:
-    words = ["pellucid blame", run, *([data] if data else [])]
-    words += [f"--example {example}"] if example else []
-    words += [f"--wrong {wrong}"] if wrong else []
-    words += [f'--line "{line}"'] if line is not None else []
-    return " ".join([*words, f"--of {of}"])

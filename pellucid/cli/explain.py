@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 
-from ..data.description_text import shell_word
 from ..inference.asked import RunExamples
 from ..inference.explanation import explanation
 from ..report.explanation_page import explanation_page
 from ..runs.run import find_run
-from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, show
+from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, pasted, show
 from .options import JSON, HeadedCommand, Names, option
 
 
@@ -49,14 +46,15 @@ def command(
     examples = RunExamples(find_run(run))
     asked = asked_of(examples, data, example, text)
     found = explanation(examples, asked, fixed, with_examples)
-    words = ["pellucid", "explain", run, *([data] if data else []), *(["--example", str(example)] if example else [])]
-    view = explanation_page(found, asked, with_examples, shlex.join(words))
-    of = f" --example {asked.row}" if asked.row is not None and asked.part == "test" else ""
+    held = ["--fixed", ",".join(fixed)] if fixed else []
+    again = pasted("explain", run, data, example, text if with_examples else None, *held)
+    view = explanation_page(found, asked, with_examples, again)
+    row = asked.row if asked.part == "test" else example
     show(
         examples.run,
         found,
         view,
         as_json,
         with_examples=with_examples,
-        next_command=f"pellucid trace {shell_word(examples.run.name)}{of}  (one step of training on it, number by number)",
+        next_command=pasted("trace", run, data, row, text),
     )

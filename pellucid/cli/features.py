@@ -22,7 +22,7 @@ from ..random import fork_rng, manual_seed
 from ..report.features_view import feature_sections
 from ..report.inspection import ViewPage
 from ..tensor import Tensor
-from .inspecting import WITH_EXAMPLES, find_run, show
+from .inspecting import WITH_EXAMPLES, find_run, pasted, show
 from .options import JSON, option
 
 MOST = 2000  # examples of the test part
@@ -74,12 +74,14 @@ def command(run: str, layer: str | None, probe: bool, with_examples: bool, as_js
         found.headline(),
         feature_sections(dataclasses.replace(found, words=()), images, words if with_examples and not images else ()),
         "the strongest examples of each unit" if with_examples else "",
-        f"pellucid features {run}{f' --layer {layer}' if layer else ''}{' --probe' if probe else ''}",
+        pasted(
+            "features", run, None, None, None, *(["--layer", layer] if layer else []), *(["--probe"] if probe else [])
+        ),
     )
     following = (
-        f"pellucid explain {run}"
+        pasted("explain", run)
         if probe or isinstance(network, LanguageModel | ImageGenerator)
-        else f"pellucid features {run} --probe"
+        else pasted("features", run, None, None, None, "--probe")
     )
     show(trained, found, view, as_json, with_examples=with_examples, next_command=following)
 

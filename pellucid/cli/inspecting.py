@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import click
 
+from ..data.description_text import shell_word
 from ..errors import OptionError
 from ..files import Json
 from ..inference.asked import Asked, RunExamples
@@ -46,6 +47,16 @@ def asked_of(examples: RunExamples, data: str | None, example: int | None, text:
     return examples.ask(example or 1)
 
 
+def pasted(
+    view: str, run: str, data: str | None = None, example: int | None = None, text: str | None = None, *more: str
+) -> str:
+    """The command of a view about the same example, as a shell takes it whole: each word quoted where needed."""
+    words = [view, run, *([data] if data is not None else [])]
+    words += ["--example", str(example)] if example is not None else []
+    words += ["--text", text] if text is not None else []
+    return " ".join(shell_word(word) for word in ["pellucid", *words, *more])
+
+
 def show(
     run: Run,
     result: Result,
@@ -72,4 +83,4 @@ def show(
     click.echo(f"next    {next_command}")
 
 
-__all__ = ["EXAMPLE", "TEXT", "TOP", "WITH_EXAMPLES", "asked_of", "find_run", "show"]
+__all__ = ["EXAMPLE", "TEXT", "TOP", "WITH_EXAMPLES", "asked_of", "find_run", "pasted", "show"]

@@ -14,7 +14,7 @@ from ..inference.asked import RunExamples
 from ..inference.label_issues import LabelIssues, label_issues
 from ..report.examples_view import labels_sections
 from ..report.inspection import ViewPage
-from .inspecting import TOP, WITH_EXAMPLES, find_run, show
+from .inspecting import TOP, WITH_EXAMPLES, find_run, pasted, show
 from .options import JSON, OUT, HeadedCommand
 
 
@@ -39,24 +39,24 @@ def command(run: str, top: int, out: Path | None, with_examples: bool, as_json: 
     title = "Which labels of the training data does the network doubt?"
     sections = labels_sections(examples, found, with_examples)
     holds = "training examples with their labels" if with_examples else ""
-    view = ViewPage("labels", title, found.headline(), sections, holds, f"pellucid labels {trained.name}")
+    view = ViewPage("labels", title, found.headline(), sections, holds, pasted("labels", run))
     show(
         trained,
         found,
         view,
         as_json,
         with_examples=with_examples,
-        next_command=_next(found, examples, trained.name, out),
+        next_command=_next(found, examples, run, out),
     )
 
 
 def _next(found: LabelIssues, examples: RunExamples, name: str, out: Path | None) -> str:
     if not found.rows:
-        return f"pellucid explain {name}"
+        return pasted("explain", name)
     spec = examples.run.config.source.get("spec", "DATA")
     if out is None:
-        return f"pellucid labels {name} --out doubted.csv; look at {found.rows[0].name} first, correct what is wrong, and train again"
-    return f"look at the first rows of {out}, correct what is wrong in the data, then: pellucid train {spec}"
+        return pasted("labels", name, None, None, None, "--out", "doubted.csv")
+    return f"look at the first rows of {out}, correct what is wrong in the data, then: {pasted('train', str(spec))}"
 
 
 def _check(out: Path) -> None:

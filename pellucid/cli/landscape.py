@@ -19,7 +19,7 @@ from ..report.landscape_view import landscape_sections
 from ..runs.run import Run
 from ..runs.snapshots import load_snapshots
 from ..tensor import Tensor
-from .inspecting import find_run, show
+from .inspecting import find_run, pasted, show
 from .options import JSON, Whole, option
 
 MOST, LEAST = 2000, 100  # training examples
@@ -57,11 +57,12 @@ def command(run: str, other: str | None, align: bool, examples: int | None, as_j
         loss_slice(ours.network, data, points=points), curvature(ours.network, data, products),
         loss_slice(ours.network, data, points=points, path=path) if len(path) >= LEAST_PATH else None, line, note,
     )  # fmt: skip
-    words = f"pellucid landscape {trained.name}" + (f" --with {other}" if other else "") + (" --align" if align else "")
+    near = ["--with", other] if other is not None else []
+    words = pasted("landscape", run, None, None, None, *near, *(["--align"] if align else []))
     view = ViewPage(
         "landscape", "The landscape of the loss", found.headline(), landscape_sections(found), command=words
     )
-    following = f"{words} --align" if other and not align else f"pellucid explain {trained.name}"
+    following = f"{words} --align" if other and not align else pasted("explain", run)
     show(trained, found, view, as_json, next_command=following)
 
 

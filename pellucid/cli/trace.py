@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 
 import click
 
@@ -14,7 +13,7 @@ from ..nn import Module
 from ..optim import Optimizer
 from ..report.trace_view import trace_page
 from ..training.optimizers import make_optimizers
-from .inspecting import EXAMPLE, TEXT, asked_of, find_run, show
+from .inspecting import EXAMPLE, TEXT, asked_of, find_run, pasted, show
 from .options import JSON, HeadedCommand, Number, option
 
 
@@ -61,11 +60,10 @@ def command(
 
     plain = settings.optimizer == "sgd" and not settings.momentum and not settings.weight_decay
     found = trace(asked.question, weight, settings.lr, None if plain else own)
-    words = [
-        "pellucid trace",
-        run,
-        *([shlex.quote(data)] if data else []),
-        *([f"--example {example}"] if example else []),
+    options = [
+        *(["--weight", weight] if weight is not None else []),
+        *(["--step-size", f"{step_size:g}"] if step_size is not None else []),
     ]
-    view = trace_page(found, asked.name, " ".join(words))
-    show(trained, found, view, as_json, more={"example": asked.name}, next_command=f"pellucid explain {run}")
+    view = trace_page(found, asked.name, pasted("trace", run, data, example, None, *options))
+    following = pasted("explain", run, data, example, text)
+    show(trained, found, view, as_json, more={"example": asked.name}, next_command=following)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .formatting import format_number
 from .metrics import wilson
 
 NEAREST = 100  # validation rows that are counted, or a tenth of them where there are more
@@ -38,9 +39,7 @@ class Sureness:
         if not self.n:
             return "no validation rows to count how often such an answer was right"
         if self.probability is None:
-            return (
-                f"9 in 10 of the {self.n:,} validation answers nearest to this one were off by at most {self.off:.4g}"
-            )
+            return f"9 in 10 of the {self.n:,} validation answers nearest to this one were off by at most {format_number(self.off or 0.0)}"
         assert self.interval is not None and self.between is not None
         low, high = (100 * end for end in self.interval)
         ends = " to ".join(dict.fromkeys(f"{100 * end:.0f}%" for end in self.between))

@@ -114,19 +114,15 @@ class RunExamples:
             return self._ask_about_text(TextScorer(self.run).text(data, read), data)
         predictor = Predictor(self.run)
         try:
-            found: Predictions = predictor.predict_labelled(data, read)
+            found, i = _part_of(predictor, data, row, read, labelled=True)
         except DataError:
-            found = predictor.predict([data], read)
-        count = len(found.output)
-        if not 1 <= row <= count:
-            raise OptionError(
-                f"--example {row}: {data} has {count:,} examples; expected 1 to {count:,}; choose one of them"
-            )
-        i = row - 1
+            found, i = _part_of(predictor, data, row, read, labelled=False)
         raw: Any = found.view(i) if found.view is not None else None
         if found.table is not None:
-            raw = {name: str(cells[i]) for name, cells in zip(found.table.names, found.table.columns, strict=True)}
-        name = found.names[i] if i < len(found.names) else f"row {row}"
+            cells = {name: column[i] for name, column in zip(found.table.names, found.table.columns, strict=True)}
+            raw = {name: "" if cell is None else str(cell) for name, cell in cells.items()}
+        name = found.names[i] if i < len(found.names) else str(row)
+        name = f"row {name}" if name.isdigit() else name
         return self._asked(found.inputs, found.target, i, name, raw, None)
 
     def ask_text(self, text: str) -> Asked:
@@ -202,6 +198,16 @@ class RunExamples:
         """The encoded examples of a part, of many the first `most` evenly spread. Raises DataError for running text."""
         examples = self.data.examples(name)
         return examples if most is None else _some(examples, most)
+
+
+def _part_of(predictor: Predictor, data: str, row: int, read: str | None, labelled: bool) -> tuple[Predictions, int]:
+    """The part of new data that holds row `row`, counted from 1, and its place there from 0; large data are read in parts."""
+    before = 0
+    for found in predictor.predict_in_parts([data], read, labelled):
+        if 1 <= row <= before + len(found.output):
+            return found, row - before - 1
+        before += len(found.output)
+    raise OptionError(f"--example {row}: {data} has {before:,} examples; expected 1 to {before:,}; choose one of them")
 
 
 def _some(examples: Examples, most: int) -> Examples:

@@ -18,6 +18,7 @@ import numpy as np
 from ..data.problem import Examples, Inputs
 from ..errors import PellucidError
 from ..evaluation.evaluator import answers_of, inverse_transform
+from ..evaluation.formatting import format_number
 from ..evaluation.sureness import Sureness, sureness_of_class, sureness_of_number
 from ..inspect.attribution import Attribution
 from ..inspect.blame import Blame, blame
@@ -189,7 +190,7 @@ class _Teller:
             output = self.outputs([value.numpy() for value in asked.question.inputs])[0]
             if asked.classes is None:
                 number = output if output.ndim == 0 else output[1]
-                return f"{number:.4g}", self._right_number(), ()
+                return format_number(float(number)), self._right_number(), ()
             probabilities = output
         assert asked.classes is not None
         order = np.argsort(-probabilities, kind="stable")[:SHOWN]
@@ -208,7 +209,7 @@ class _Teller:
         if target is None:
             return None
         inputs = [value.numpy() for value in self.asked.question.inputs]
-        return f"{inverse_transform(self.examples.preprocessor, target.numpy(), inputs)[0]:.4g}"
+        return format_number(float(inverse_transform(self.examples.preprocessor, target.numpy(), inputs)[0]))
 
     def _right_labels(self) -> str | None:
         target, classes = self.asked.question.target, self.asked.classes
@@ -258,7 +259,7 @@ class _Teller:
         preprocessor = self.examples.preprocessor
         if preprocessor.classes is None:
             inputs = [array[i : i + 1] for array in known.arrays(self.examples.network)]
-            return f"{inverse_transform(preprocessor, known.target[i : i + 1], inputs)[0]:.4g}"
+            return format_number(float(inverse_transform(preprocessor, known.target[i : i + 1], inputs)[0]))
         if known.target.ndim == 2:
             return ", ".join(preprocessor.classes[int(k)] for k in np.flatnonzero(known.target[i] > 0)) or "no label"
         return preprocessor.classes[int(known.target[i])]

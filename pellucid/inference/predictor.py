@@ -84,9 +84,11 @@ class Predictor:
         """
         return self._with_spread(self._predictions(self.kind.read_new(self.preprocessor, self._sources(data, read))))
 
-    def predict_in_parts(self, data: Sequence[str], read: str | None = None) -> Iterator[Predictions]:
-        """`predict`, one part after another where the data are large."""
-        for new in self.kind.read_in_parts(self.preprocessor, self._sources(data, read)):
+    def predict_in_parts(
+        self, data: Sequence[str], read: str | None = None, labelled: bool = False
+    ) -> Iterator[Predictions]:
+        """`predict`, one part after another where the data are large. labelled: with the right answers; else DataError."""
+        for new in self.kind.read_in_parts(self.preprocessor, self._sources(data, read), labelled=labelled):
             yield self._with_spread(self._predictions(new))
 
     def _sources(self, data: Sequence[str], read: str | None) -> list[Source]:

@@ -62,16 +62,16 @@ def test_wrong_answers_and_their_mean(copied):
     assert found["value"] > 0.6  # each is wrong
     assert "3 wrong answers of the test part" in found["example"]
     refused = blame(folder, "--wrong", 3, "--example", 2, code=2)
-    assert "--wrong 3: together with DATA, --example or --text" in refused.output
+    assert "--wrong 3: together with DATA, --example or --line" in refused.output
     assert "answers with numbers" in blame(copied("series"), "--wrong", 3, code=2).output
 
 
 def test_a_page_of_a_text_does_not_hold_it(copied):
     folder = copied("transformer")
-    out = blame(folder, "--text", "annab", "--of", "heads").stdout
+    out = blame(folder, "--line", "annab", "--of", "heads").stdout
     assert "right is 'b'" in out
     assert "annab" not in (folder / "inspect" / "blame.html").read_text(encoding="utf-8")
-    assert "one token; expected two or more" in blame(folder, "--text", "a", code=2).output
+    assert "one token; expected two or more" in blame(folder, "--line", "a", code=2).output
     out = blame(folder, "--example", 3, "--of", "heads").stdout
     assert "the network says" in out
     page = (folder / "inspect" / "blame.html").read_text(encoding="utf-8")
