@@ -211,13 +211,13 @@ def test_the_page_holds_text_only_when_asked(family_run):
     folder = family_run("transformer")
     run = lambda *more: CliRunner().invoke(cli, ["attention", str(folder), *more])
     page, numbers = folder / "inspect" / "attention.html", folder / "inspect" / "attention.json"
-    assert run("--example", "2", "--ablate").exit_code == 0
+    assert run("--example", "9", "--ablate").exit_code == 0
     text = page.read_text()
     assert "This page holds no row, picture or text of your data" in text
     assert "tokens" not in json.loads(numbers.read_text()) and "spelled" not in numbers.read_text()
     drawn = lambda: len(re.findall('text-anchor="end">[a-z]</text>', page.read_text()))
     assert drawn() == 0
-    assert run("--example", "2", "--with-examples").exit_code == 0
+    assert run("--example", "9", "--with-examples").exit_code == 0
     assert "holds examples of your data (the text of test" in page.read_text() and drawn() > 0
     assert run("--text", "anna").exit_code == 0
     assert "the text that you typed" in page.read_text() and drawn() > 0

@@ -294,7 +294,9 @@ class Last(nn.Module):
 # ---- every network ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow) if name == "text lstm" else name for name in FAMILIES]
+)
 def test_every_family_has_a_landscape_and_keeps_no_trace(family_run, family):
     run = load_run(family_run(family))
     examples, other = RunExamples(run), RunExamples(run)
