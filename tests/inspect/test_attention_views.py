@@ -221,7 +221,7 @@ def test_the_page_holds_text_only_when_asked(family_run):
     assert "holds examples of your data (the text of test" in page.read_text() and drawn() > 0
     assert run("--text", "anna").exit_code == 0
     assert "the text that you typed" in page.read_text() and drawn() > 0
-    assert json.loads(numbers.read_text())["tokens"] == ["\n", *"anna"]
+    assert json.loads(numbers.read_text())["tokens"][-4:] == [*"anna"]
 
 
 class Block(nn.Module):
