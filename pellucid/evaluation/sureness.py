@@ -50,11 +50,15 @@ class Sureness:
         )
 
 
-def sureness_of_class(probability: float, known: np.ndarray, target: np.ndarray) -> Sureness:
-    """Of an answer with `probability`; known: the probabilities (N, K) of validation rows, whose classes are `target` (N,)."""
+def sureness_of_class(probability: float, known: np.ndarray, said: np.ndarray, target: np.ndarray) -> Sureness:
+    """Of an answer whose class has `probability`.
+
+    known: the probabilities (N, K) of validation rows.      said: the class that is named for each (N,), by a threshold perhaps.
+    target: their classes (N,).
+    """
     if not len(known):
         return Sureness(0, probability)
-    largest, said = known.max(1), known.argmax(1)
+    largest = known[np.arange(len(known)), said]
     apart = np.abs(largest - probability)
     near = np.argsort(apart, kind="stable")[: max(NEAREST, len(known) // 10)]
     near = near[: max(FEW, int((apart[near] <= WITHIN).sum()))]
@@ -73,4 +77,4 @@ def sureness_of_number(answer: float, known: np.ndarray, target: np.ndarray) -> 
     if not len(known):
         return Sureness(0)
     near = np.argsort(np.abs(known - answer), kind="stable")[: max(NEAREST, len(known) // 10)]
-    return Sureness(len(near), off=float(np.quantile(np.abs(known[near] - target[near]), 0.9)))
+    return Sureness(len(near), off=float(np.quantile(np.abs(known[near] - target[near]), 0.9, method="higher")))

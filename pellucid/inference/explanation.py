@@ -225,7 +225,8 @@ class _Teller:
         known = self.outputs(judged.arrays(network))
         own = self.outputs([value.numpy() for value in asked.question.inputs])[0]
         if asked.classes is not None:
-            return sureness_of_class(float(own.max()), known, judged.target)
+            said = self.examples.said
+            return sureness_of_class(float(own[said(own[None])[0]]), known, said(known), judged.target)
         target = inverse_transform(self.examples.preprocessor, judged.target, judged.arrays(network))
         middle = lambda output: output if output.ndim == 1 else output[:, 1]
         return sureness_of_number(float(middle(own[None])[0]), middle(known), target)

@@ -10,13 +10,14 @@ by doing so (ablation). Where that takes too long for all of them, they are rank
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from ..errors import OptionError, suggestion
+from ..errors import NonFiniteError, OptionError, suggestion
 from ..functional import one_hot
 from ..tensor import Tensor
 from .ablation import Measure, Observed, observe
@@ -122,7 +123,7 @@ def blame(
     measure: "loss", or "margin", by how much the best wrong score is above the right one.
     method: "exact" measures every part; "gradient" ranks by the first order and measures the first ones; "auto" is exact where
     that takes about a second. Heads and layers are always measured.
-    Raises OptionError for an unknown word, a right answer that is not known, and a network without such parts.
+    Raises NonFiniteError for a loss that is not finite; OptionError for an unknown word, a right answer that is not known, and a network without such parts.
     """
     for name, value, choices in (
         ("of", of, tuple(PARTS)), ("measure", measure, tuple(MEASURES)), ("method", method, ("auto", "gradient", "exact")),
@@ -134,6 +135,12 @@ def blame(
     asked = _twins([question] if isinstance(question, Question) else list(question))
     said = MEASURES[measure]
     runs = [observe(one, said) for one in asked]
+    if not all(math.isfinite(run.value) for run in runs):
+        bad = next(run.value for run in runs if not math.isfinite(run.value))
+        raise NonFiniteError(
+            f"blame: the {measure} of this answer is {bad}; expected a finite number; look for NaN in the inputs and the weights, "
+            "or train again with a lower --lr"
+        )
     found = PARTS[of](runs, said, method, top)
     return _result(found, runs, of, measure, top)
 

@@ -22,15 +22,27 @@ def test_sureness_counts_the_rows_that_were_about_as_sure():
     known = np.stack([p, 1 - p], 1)
     target = (chance.random(4000) > p).astype(np.int64)  # right as often as it says
     for at in (0.6, 0.75, 0.95):
-        found = sureness_of_class(at, known, target)
+        found = sureness_of_class(at, known, known.argmax(1), target)
         assert found.n == 400
         assert found.interval[0] - 0.02 <= at <= found.interval[1] + 0.02
         assert found.between[0] < at < found.between[1]
-    overconfident = sureness_of_class(0.95, known, chance.integers(0, 2, 4000))
+    overconfident = sureness_of_class(0.95, known, known.argmax(1), chance.integers(0, 2, 4000))
     assert overconfident.interval[1] < 0.6
-    few = sureness_of_class(0.9, known[:7], target[:7])
+    few = sureness_of_class(0.9, known[:7], known[:7].argmax(1), target[:7])
     assert "few rows" in str(few)
-    assert "no validation rows" in str(sureness_of_class(0.9, known[:0], target[:0]))
+    assert "no validation rows" in str(sureness_of_class(0.9, known[:0], target[:0], target[:0]))
+
+
+def test_sureness_is_of_the_class_that_is_named():
+    """With a threshold of 0.2 a class is named that has 0.3: rows of 0.3 are its like, and not those of 0.7."""
+    p = np.tile([0.7, 0.95], 100)
+    known = np.stack([p, 1 - p], 1)
+    named = (known[:, 1] > 0.2).astype(np.int64)
+    target = np.where(named == 1, np.arange(200) % 4 == 0, 0).astype(np.int64)
+    found = sureness_of_class(0.3, known, named, target)
+    assert found.between == pytest.approx((0.3, 0.3))
+    assert found.n == 100
+    assert found.right == int(((target == 1) & (named == 1)).sum())
 
 
 def test_sureness_of_a_number_is_how_far_off_its_like_were():

@@ -7,7 +7,7 @@ from untouched import untouched
 import pellucid as torch
 from pellucid import functional as F
 from pellucid import inspect, nn
-from pellucid.errors import OptionError
+from pellucid.errors import NonFiniteError, OptionError
 from pellucid.inspect import Question, TrainingRows, WeightSet, tracin
 from pellucid.inspect.counterfactual import counterfactual
 
@@ -56,6 +56,12 @@ def assert_effects(question, name):
     expected = by_hand(question, name)
     for index in np.ndindex(expected.shape):
         assert effects[f"{name}[{','.join(map(str, index))}]"] == pytest.approx(expected[index], abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_not_blamed_on_anything():
+    network = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(NonFiniteError, match="blame: the loss of this answer is nan; expected a finite number"):
+        inspect.blame(Question.of(network, torch.tensor([[np.nan, 1.0]]), 1))
 
 
 def test_a_hook_of_the_users_own_is_part_of_what_is_blamed():
