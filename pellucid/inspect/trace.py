@@ -15,7 +15,6 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from .layer_values import LayerTrace, Watched, layers_after, watched
 from .loss_formula import loss_formula
 from .paths import Paths, paths_from
 from .question import Question
-from .result import Check, Result, Table, shown
+from .result import Check, Result, Table, shown, wrapped
 from .twin import CLOSE
 from .undisturbed import undisturbed
 from .weight_names import find_weight, weight_name, weights_by_layer
@@ -41,7 +40,7 @@ from .zero_gradient import why_zero
 
 Optimizers = Callable[[Module], Sequence[Optimizer]]
 PRODUCT, SUM, DIFFERENCE, LEAST = 1e-14, 1e-10, 1e-6, 1e-9  # what the checks allow
-WIDTH, FEW = 100, (6, 6)  # of a screen; of its first table
+FEW = (6, 6)  # rows of a screen's first table: of the path's layers, and of others
 DISTANCE = 1e-6  # of the two points of the central difference
 
 
@@ -206,7 +205,7 @@ class Trace(Result):
 
     def __str__(self) -> str:
         """One screen: the most important rows of each table."""
-        loss = _wrapped(f"2 loss: {self.formula}")
+        loss = wrapped(f"2 loss: {self.formula}")
         step = str(self.step_table()).splitlines()
         tables = [
             self.forward_table(*FEW),
@@ -215,7 +214,7 @@ class Trace(Result):
             "\n".join([step[0], *step[2:]]),
         ]
         lines = [f"check  {check}" for check in self.checks]
-        return "\n".join([_wrapped(self.headline()), *map(str, tables), *lines, *map(_wrapped, self.notes)])
+        return "\n".join([wrapped(self.headline()), *map(str, tables), *lines, *map(wrapped, self.notes)])
 
 
 def trace(
@@ -546,10 +545,6 @@ def _notes(question: Question, step: Step) -> list[str]:
         notes.append("Training adds label smoothing or class weights to this loss.")
     notes.append("One example in eval mode: training averages a batch, with dropout and augmentation where set.")
     return notes
-
-
-def _wrapped(line: str) -> str:
-    return "\n".join(wrap(line, WIDTH, subsequent_indent="  "))
 
 
 def _moved(change: float) -> str:
