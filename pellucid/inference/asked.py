@@ -6,7 +6,7 @@ Shapes: N examples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..data.loader import IGNORE_INDEX
 from ..data.problem import DataModule, Examples, Inputs, Parts, TokenSequence
 from ..errors import DataError, OptionError
-from ..evaluation.evaluator import scoring_of
+from ..evaluation.evaluator import answers_of, scoring_of
 from ..inspect.question import Question, said, score
 from ..inspect.undisturbed import undisturbed
 from ..models.base import Model
@@ -36,6 +36,8 @@ class Asked:
     name: of the example, `test 17` or a file's.      raw: as a person knows it: a row (column -> text), an image uint8 (H, W) or
     (H, W, 3), a text; None where it cannot be shown.      classes: names of the answers, None where an answer is a number.
     columns: of a table, where each column stands in the inputs.      part, row: where the example stands, None for new data.
+    named: from logits (N, K) to the class that is named for each (N,), by the run's threshold where it has one.
+    note: why the right answer is not known, although the data have a column for it.
     """
 
     run: Run
@@ -46,6 +48,8 @@ class Asked:
     columns: dict[str, Parts] = field(default_factory=dict, repr=False)
     part: str | None = None
     row: int | None = None
+    named: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    note: str = ""
 
     @property
     def right(self) -> int | None:
@@ -59,7 +63,7 @@ class Asked:
         """The index of what the network says, and the score of it."""
         with undisturbed(self.question.network):
             output = self.question.output()
-        index = said(output)
+        index = said(output) if self.named is None else int(self.named(output.numpy())[0])
         return index, float(score(output, index).item())
 
     def class_name(self, index: int) -> str:
@@ -112,18 +116,20 @@ class RunExamples:
         """About row or file `row`, counted from 1, of new data, or about what follows a text. Raises DataError or OptionError."""
         if isinstance(self.network, LanguageModel):
             return self._ask_about_text(TextScorer(self.run).text(data, read), data)
-        predictor = Predictor(self.run)
+        predictor, note = Predictor(self.run), ""
         try:
             found, i = _part_of(predictor, data, row, read, labelled=True)
-        except DataError:
+        except DataError as error:
             found, i = _part_of(predictor, data, row, read, labelled=False)
+            target = self.preprocessor.target_name
+            note = str(error) if found.table is not None and target in found.table.names else ""
         raw: Any = found.view(i) if found.view is not None else None
         if found.table is not None:
             cells = {name: column[i] for name, column in zip(found.table.names, found.table.columns, strict=True)}
             raw = {name: "" if cell is None else str(cell) for name, cell in cells.items()}
         name = found.names[i] if i < len(found.names) else str(row)
         name = f"row {name}" if name.isdigit() else name
-        return self._asked(found.inputs, found.target, i, name, raw, None)
+        return dataclasses.replace(self._asked(found.inputs, found.target, i, name, raw, None), note=note)
 
     def ask_text(self, text: str) -> Asked:
         """About the token that follows `text`, of a language model. Raises OptionError for another network."""
@@ -181,7 +187,12 @@ class RunExamples:
         question = Question.of(self.network, tuple(arrays), right)
         question = dataclasses.replace(question, names=tuple(names))
         columns = self.preprocessor.column_parts()
-        return Asked(self.run, question, name, raw, self.classes, columns, part, None if part is None else i + 1)
+        named = self.named if self.preprocessor.task == "classification" and self.classes is not None else None
+        return Asked(self.run, question, name, raw, self.classes, columns, part, None if part is None else i + 1, named)
+
+    def named(self, logits: np.ndarray) -> np.ndarray:
+        """The class (N,) that is named for logits (N, K), as `predict` names it."""
+        return self.said(answers_of(logits, self.preprocessor, ()))
 
     def said(self, output: np.ndarray) -> np.ndarray:
         """The class index (N,) that is named for probabilities (N, K); of several labels whether each is, (N, L)."""

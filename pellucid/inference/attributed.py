@@ -27,7 +27,8 @@ def attribution_of(
     with_examples: whether the result as JSON may show the example. Raises OptionError and DataError.
     """
     start = baseline_of(examples, asked, baseline)
-    found = attribute(asked.question, _target(asked, target), method, start, columns=asked.columns)
+    explained = asked.answer()[0] if target is None and asked.named is not None else _target(asked, target)
+    found = attribute(asked.question, explained, method, start, columns=asked.columns)
     raw = asked.raw
     return dataclasses.replace(
         found,

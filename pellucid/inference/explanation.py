@@ -130,7 +130,7 @@ def explanation(
     fixed: columns that cannot change. with_examples: whether the attribution as JSON may show the example.
     Raises OptionError for a name that is no column's.
     """
-    missing: list[str] = []
+    missing = [f"the right answer is not known: {asked.note}"] if asked.note else []
 
     def tried(what: str, make: Callable[[], Any]) -> Any:
         try:

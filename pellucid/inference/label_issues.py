@@ -39,7 +39,7 @@ LEAST = 1e-12  # of a probability
 class DoubtedRow:
     """A training example. index: in the training part, from 0.      name: what a person finds it by.      label: as given.
 
-    says: what the network says, in words.      sure: the probability of that; of a number, by how many spreads it is off.
+    says: what the network holds for likeliest, or its number, in words.      sure: the probability of that; of a number, by how many spreads it is off.
     loss: by which rows are ranked.
     """
 
@@ -93,7 +93,7 @@ class LabelIssues(Result):
     def tables(self) -> Sequence[Table]:
         last = ("off by spreads",) if self.is_number else ("sure", "loss")
         rows = [(r.name, r.label, r.says, *((r.sure,) if self.is_number else (r.sure, r.loss))) for r in self.rows]
-        return [Table("", ("example", "label", "the network says", *last), rows)]
+        return [Table("", ("example", "label", "the network says" if self.is_number else "likeliest", *last), rows)]
 
     def remarks(self) -> Sequence[str]:
         lines = [f"Ranked by {self.how}."]

@@ -44,7 +44,7 @@ def _in_batches(examples: RunExamples, split: Examples, most: int) -> list[int]:
                     f"--wrong {most}: {examples.run.name} gives several labels at once; expected one class an example; "
                     "write --example N"
                 )
-            wrong = said.numpy().argmax(1) != np.asarray(split.target[rows])
+            wrong = examples.named(said.numpy()) != np.asarray(split.target[rows])
             found += (np.flatnonzero(wrong) + start + 1).tolist()
             if len(found) >= most:
                 break

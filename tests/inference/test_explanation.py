@@ -1,5 +1,6 @@
 """Explanations of answers: how often such sureness was right, the nearest examples, and a page without the data."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,11 +9,14 @@ from click.testing import CliRunner
 from family_runs import FAMILIES
 from untouched import untouched
 
+import pellucid as torch
 from pellucid.cli import cli
 from pellucid.evaluation.sureness import sureness_of_class, sureness_of_number
 from pellucid.inference.asked import RunExamples
 from pellucid.inference.explanation import explanation
 from pellucid.inference.neighbours import nearest
+from pellucid.inference.wrong import wrong_answers
+from pellucid.runs.records import Decision
 from pellucid.runs.run import load_run
 
 
@@ -144,3 +148,37 @@ def test_what_cannot_be_asked_is_one_line(family_run, words, said):
     assert result.exit_code == 2
     assert said in result.stderr
     assert result.stdout == ""
+
+
+def test_all_views_are_of_the_class_that_is_named_by_a_threshold(family_run):
+    """Where a run names a class from a probability of 0.1 on, `predict`, explain, the attribution and --wrong say the same."""
+    run = load_run(family_run("table"))
+    run.config = dataclasses.replace(
+        run.config,
+        decision=Decision(positive=1, threshold=0.02),
+        settings=dataclasses.replace(run.config.settings, metric="f1"),
+    )
+    examples = RunExamples(run)
+    test = examples.part("test")
+    logits = examples.network.answer(*map(torch.tensor, test.arrays(examples.network))).detach().numpy()
+    named = examples.named(logits)
+    moved = np.flatnonzero(named != logits.argmax(1))
+    assert len(moved)
+    row = int(moved[0]) + 1
+    asked = examples.ask(row)
+    assert asked.class_name(asked.answer()[0]) == examples.classes[1]
+    found = explanation(examples, asked)
+    assert found.answer == found.attribution.target_name == examples.classes[1]
+    wrong = (np.flatnonzero(named != test.target) + 1).tolist()
+    assert [one.row for one in wrong_answers(examples, len(test))] == wrong
+
+
+def test_an_answer_that_is_not_known_says_why(family_run, tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("age,city,hours,income\n40,Oslo,50,maybe\n20,Rome,20,no\n")
+    examples = RunExamples(load_run(family_run("table")))
+    found = explanation(examples, examples.ask_new(str(path), 2))
+    assert found.right is None
+    assert any(line.startswith("the right answer is not known: ") and "maybe" in line for line in found.remarks())
+    path.write_text("age,city,hours\n40,Oslo,50\n")
+    assert not any("right answer" in line for line in explanation(examples, examples.ask_new(str(path))).remarks())
