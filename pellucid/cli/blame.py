@@ -150,7 +150,7 @@ def command(
     method: str, answer: str | None, baseline: str | None, with_examples: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which weights, units, heads or layers of RUN made an answer wrong: without them the loss would be lower. Each row
-    is measured, by setting the part to zero.
+    is measured, by setting the part to zero. Or which of its inputs, or of the training examples, made it.
 
     \b
     pellucid blame last --example 17

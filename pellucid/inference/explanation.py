@@ -182,7 +182,7 @@ class _Teller:
         """The answer, the right one, and the likeliest with their probabilities."""
         asked, network = self.asked, self.examples.network
         if isinstance(network, ImageGenerator):
-            return f"{asked.answer()[1]:.4g} ({_meaning(network)})", None, ()
+            return f"{asked.answer()[1]:.4g} ({network.answer_name})", None, ()
         if isinstance(network, LanguageModel):
             with undisturbed(network):
                 probabilities = np.exp(asked.question.output().numpy()[0].astype(np.float64))
@@ -309,9 +309,3 @@ class _Teller:
 def repr_of(name: str) -> str:
     """A class as a line shows it: blanks and line ends in quotes."""
     return repr(name) if name != name.strip() or not name else name
-
-
-def _meaning(network: ImageGenerator) -> str:
-    return (
-        "the critic's score, above 0 for real" if hasattr(network, "critic") else "how badly it is restored from noise"
-    )

@@ -19,7 +19,7 @@ from ..models.base import Model
 from ..models.heads.generation import ImageGenerator
 from ..models.heads.prediction import PredictionModel
 from ..runs.run import Run, load_run
-from ..runs.snapshots import load_snapshots
+from ..runs.snapshots import count_snapshots, load_snapshots
 from .asked import RunExamples
 
 MOST_PASSES, LEAST_SETS = 200_000, 3  # rows times sets of weights that a view reads; of a large data set, sets at least
@@ -56,7 +56,7 @@ def learned_networks(run: Run, count: int) -> list[Learned]:
     if isinstance(network, PredictionModel):  # as `training/head.py` does
         interval = run.preprocessor().interval
         network.levels = () if interval is None else ((1 - interval) / 2, 0.5, (1 + interval) / 2)
-    kept = len(list(run.snapshots.glob("epoch-*.safetensors")))
+    kept = count_snapshots(run)
     found = load_snapshots(run, max(LEAST_SETS, MOST_PASSES // max(1, count)))
     if not found:
         return [Learned(network, [WeightSet(final_weights(network), 1.0)], [None], 0)]

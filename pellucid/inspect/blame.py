@@ -139,7 +139,7 @@ def blame(
         bad = next(run.value for run in runs if not math.isfinite(run.value))
         raise NonFiniteError(
             f"blame: the {measure} of this answer is {bad}; expected a finite number; look for NaN in the inputs and the weights, "
-            "or train again with a lower --lr"
+            "or train again with a lower learning rate"
         )
     found = PARTS[of](runs, said, method, top)
     return _result(found, runs, of, measure, top)

@@ -45,7 +45,8 @@ class Counterfactual(Result):
 
     before, after: the answers (K,) or ().      distance: the sum over the changes, in standard deviations for numbers, 1 for a
     category.      changeable, fixed: which columns might be changed, and which not.      tried: rows that were answered.
-    values: of each change, as a person knows them: (column, now, then).
+    values: of each change, as a person knows them: (column, now, then).      holds: whether the changed row, made anew and answered
+    alone, is answered otherwise.
     """
 
     changes: tuple[Change, ...]
@@ -57,12 +58,14 @@ class Counterfactual(Result):
     tried: int
     values: tuple[tuple[str, str, str], ...] = ()
     turned: tuple[str, str] = ("", "")
+    holds: bool = True
 
     @property
     def checks(self) -> Sequence[Check]:  # type: ignore[override]
         if not self.changes:
             return ()
-        return (Check("turned", "proven", "the changed row was answered anew, and the answer is another one"),)
+        said = f"the changed row, made anew, {'is answered otherwise' if self.holds else 'gets the same answer'}"
+        return (Check("turned", "proven", said, self.holds),)
 
     def headline(self) -> str:
         if not self.changes:
@@ -117,11 +120,13 @@ def counterfactual(
     search = _Search(answers, row, free, known, gain)
     changes = _least(search, {name: _values(name, row, parts, known) for name, parts in free.items()})
     before = np.asarray(answers(row))[0]
-    after = np.asarray(answers(search.changed(changes)))[0] if changes else None
+    after = np.asarray(answers(search.changed(changes))) if changes else None
+    holds = after is None or bool(gain(after)[0] > 0)
     ordered = tuple(sorted(changes, key=lambda change: -change.distance))
     return Counterfactual(
-        ordered, before, after, sum(c.distance for c in changes), tuple(free), tuple(fixed), search.tried
-    )
+        ordered, before, None if after is None else after[0], sum(c.distance for c in changes), tuple(free), tuple(fixed),
+        search.tried, holds=holds,
+    )  # fmt: skip
 
 
 def unknown_column(name: str, columns: Mapping[str, Parts]) -> OptionError:

@@ -32,7 +32,6 @@ from .features import purity as purity_of
 from .result import Check, Result, Table
 
 SHOWN = 8  # units
-GAIN = 0.2  # of the purity, above an untrained network
 
 
 @dataclass(frozen=True)
@@ -93,12 +92,20 @@ class Features(Result):
         checks = []
         if self.purity is not None and self.untrained_purity is not None:
             said = f"{self.purity:.3f} over {self.units - self.dead} units, 25 examples each"
-            checks.append(Check("purity", "measured", said, True, f"untrained {self.untrained_purity:.3f}"))
+            checks.append(
+                Check(
+                    "purity",
+                    "measured",
+                    said,
+                    self.purity > self.untrained_purity,
+                    f"untrained {self.untrained_purity:.3f}",
+                )
+            )
         if self.pictures is not None:
             beats = int(sum(v > t.values[0] for v, t in zip(self.pictures.values, self.tops, strict=True)))
             said = f"the made picture exceeds the best of {self.n:,} examples for {beats} of {len(self.tops)} units"
             start = int(sum(v > t.values[0] for v, t in zip(self.pictures.start, self.tops, strict=True)))
-            checks.append(Check("maximize", "suggestive", said, True, f"its random start for {start}"))
+            checks.append(Check("maximize", "suggestive", said, beats > start, f"its random start for {start}"))
         return [*checks, *(self.probes.checks if self.probes is not None else ())]
 
     def remarks(self) -> Sequence[str]:

@@ -157,7 +157,7 @@ class HeadAblation(Result):
             f"{best.zero:+.3g} +- {best.zero_error:.2g} over {self.n} {self.unit}{'' if best.clear else ', not clear'}"
         )
         control = f"as many channels of that layer at random {self.random:+.3g}"
-        return [same, Check("the strongest head", "measured", said, True, control)]
+        return [same, Check("the strongest head", "measured", said, best.clear, control)]
 
     def remarks(self) -> Sequence[str]:
         return ("This says what this network does without the head, not what training without it would have given.",)

@@ -83,10 +83,10 @@ class InductionHeads(Result):
         best, control = self.best, max(s.shuffled for s in self.scores)
         said = f"the best head {best.induction:.3f} over {self.sequences} texts, found from {FOUND}"
         beside = f"with shuffled weights at most {control:.3f}, alike everywhere {self.even:.3f}"
-        checks = [Check("induction", "measured", said, control < FOUND, beside)]
+        checks = [Check("induction", "measured", f"{said}, and no shuffled one is", control < FOUND, beside)]
         if self.repeated is not None:
             said = f"repeated tokens {self.repeated:.3f} nats"
-            checks.append(Check("what it does", "measured", said, True, f"new ones {self.new:.3f}"))
+            checks.append(Check("what it does", "open", said, True, f"new ones {self.new:.3f}"))
         return checks
 
 

@@ -67,7 +67,7 @@ class LogitLens(Result):
                 self.exact,
                 gap,
             ),
-            Check("KL", "suggestive", said, True, f"shuffled weights from {self.shuffled[0]:.3g}"),
+            Check("KL", "suggestive", said, falls, f"shuffled weights from {self.shuffled[0]:.3g}"),
         ]
 
     def remarks(self) -> Sequence[str]:

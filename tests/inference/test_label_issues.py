@@ -63,6 +63,8 @@ def test_planted_wrong_labels_come_first(digits):
     examples, wrong = digits
     with untouched(examples.network):
         found = label_issues(examples)
+    shares = in_first(found.scores, wrong), area(found.scores, wrong), found.expected / found.count
+    print("planted among the first 100 {:.2f}, area {:.4f}, estimated {:.3f}".format(*shares))
     assert found.count == found.judged == len(wrong) == 1257
     assert in_first(found.scores, wrong) >= 0.80
     assert area(found.scores, wrong) >= 0.98
@@ -72,6 +74,7 @@ def test_planted_wrong_labels_come_first(digits):
     # controls that must fail: random order, and how much ink a digit has
     ink = np.linalg.norm(examples.data.train.inputs["image"].reshape(1257, -1), axis=1)
     for control in (np.random.default_rng(1).random(1257), ink):
+        print(f"control {in_first(control, wrong):.2f}, {area(control, wrong):.2f}")
         assert in_first(control, wrong) < 0.3 and area(control, wrong) < 0.6
 
 
@@ -83,6 +86,9 @@ def test_a_wrong_label_speaks_against_the_answers_around_it(digits):
         found = influence(examples, asked)
     assert np.abs(found.every).max() == 1
     assert wrong[[row.index for row in found.away]].mean() > 0.3
+    label = examples.data.train.target[[row.index for row in found.towards]] == asked.answer()[0]
+    (check,) = found.checks
+    assert check.said.startswith(f"{label.sum()} of the {len(label)} strongest") and check.holds == (label.mean() > 0.1)
     assert "TracInCP" in str(found) and "every" not in found.to_dict()
 
 
@@ -151,7 +157,8 @@ def test_every_family_gives_both_views_or_says_why_not(family_run, family):
     for view in (label_issues, lambda examples: influence(examples, examples.ask(3))):
         with untouched(examples.network):
             try:
-                text = str(view(examples))
+                found = view(examples)
+                text = str(found)
             except OptionError as error:
                 text = str(error)
                 assert family in ("gan", "diffusion") or (
@@ -159,6 +166,7 @@ def test_every_family_gives_both_views_or_says_why_not(family_run, family):
                 )
                 assert "expected" in text
             else:
+                assert found.tables() and all(len(table.rows) for table in found.tables())
                 assert max(map(len, text.splitlines())) <= 160
 
 

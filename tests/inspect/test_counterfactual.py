@@ -47,7 +47,7 @@ def test_the_nearest_value_of_one_column_is_found():
     turning += [(1.0, "city", i) for i in np.flatnonzero(rows["categories"][:, 0] == 2)]
     assert change.distance == pytest.approx(min(turning)[0], abs=1e-6)
     assert found.after[1] > 0.5 >= found.before[1]
-    assert "turned: the changed row was answered anew" in str(found)
+    assert "turned: the changed row, made anew, is answered otherwise (proven)" in str(found)
 
 
 def test_what_is_fixed_stays_and_the_rest_is_told():
@@ -83,3 +83,15 @@ def test_where_nothing_turns_it_says_so():
     assert found.after is None
     assert str(found).startswith("no change of up to 3 columns")
     assert not found.checks
+
+
+def test_a_change_that_does_not_turn_the_answer_when_it_is_alone_is_told():
+    """A network whose answers depend on the other rows of a batch: the check is of the row alone."""
+
+    def unsteady(inputs):
+        count = len(inputs["numbers"])
+        return probabilities(np.full(count, 3.0 if count > 1 else -3.0))
+
+    found = counterfactual(unsteady, one(0.0, 0.0, 0), COLUMNS, known(), turned)
+    assert not found.holds
+    assert "gets the same answer (proven) MISSED" in str(found)

@@ -249,6 +249,7 @@ def test_two_trainings_are_joined_once_their_units_are_matched(family_run):
     a, b = (trained(SIZES, data, seed, steps=400) for seed in (0, 1))
     with untouched(a), untouched(b):
         line = loss_line(a, b, data, align=True, points=11)
+    print(f"barrier {line.barrier:.3f}, matched {barrier(line.aligned):.3f}, random order {barrier(line.shuffled):.3f}")
     assert line.barrier > 0.3
     assert barrier(line.aligned) <= 0.25 * line.barrier
     assert barrier(line.shuffled) > 0.5 * line.barrier  # the control
