@@ -185,7 +185,7 @@ def test_a_user_s_own_network_of_tokens(tokens):
     with untouched(network):
         found = attending(question)
     assert [w.shape for w in found.maps.values()] == [(2, 6, 6)] * 3
-    assert all(check.holds for check in found.checks if check.tag == "proven")
+    assert all(check.holds for check in found.checks)
     assert "Where each head looks" in str(found) and found.to_dict()["maps"]
 
 
@@ -197,7 +197,7 @@ def test_every_family_shows_its_attention_or_says_that_it_has_none(family_run, f
     if family in WITH_ATTENTION:
         with untouched(question.network):
             found = attending(question)
-        assert all(check.holds for check in found.checks)
+        assert all(check.holds for check in found.checks if check.tag == "proven")
         assert result.exit_code == 0, result.output
         assert len(result.output.splitlines()) <= 40
         assert result.output.splitlines()[-1].startswith("next    pellucid attention")
