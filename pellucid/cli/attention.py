@@ -15,8 +15,9 @@ from ..models.heads.generation import ImageGenerator
 from ..models.heads.language import LanguageModel
 from ..report.attention_view import attention_sections
 from ..report.inspection import ViewPage
+from ..runs.run import find_run
 from ..tensor import Tensor
-from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, find_run, pasted, show
+from .inspecting import EXAMPLE, TEXT, WITH_EXAMPLES, asked_of, pasted, show
 from .options import JSON, option
 
 ABLATED = 128  # examples of the test part on which heads are left out

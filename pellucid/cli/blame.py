@@ -20,7 +20,8 @@ from ..report.attribution_view import attribution_sections
 from ..report.blame_view import Sections, blame_sections, example_section
 from ..report.examples_view import examples_view
 from ..report.inspection import ViewPage
-from .inspecting import EXAMPLE, TOP, WITH_EXAMPLES, asked_of, find_run, pasted, show
+from ..runs.run import find_run
+from .inspecting import EXAMPLE, TOP, WITH_EXAMPLES, asked_of, pasted, show
 from .options import JSON, HeadedCommand, Whole, option
 
 BY_REMOVAL = ("auto", "gradient", "exact")

@@ -21,8 +21,9 @@ from ..models.heads.language import LanguageModel
 from ..random import fork_rng, manual_seed
 from ..report.features_view import feature_sections
 from ..report.inspection import ViewPage
+from ..runs.run import find_run
 from ..tensor import Tensor
-from .inspecting import WITH_EXAMPLES, find_run, pasted, show
+from .inspecting import WITH_EXAMPLES, pasted, show
 from .options import JSON, option
 
 MOST = 2000  # examples of the test part

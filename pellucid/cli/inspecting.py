@@ -12,7 +12,7 @@ from ..files import Json
 from ..inference.asked import Asked, RunExamples
 from ..inspect.result import Result
 from ..report.inspection import ViewPage, write_page
-from ..runs.run import Run, find_run
+from ..runs.run import Run
 from .options import Whole, option, print_json
 
 EXAMPLE = option(
@@ -83,4 +83,4 @@ def show(
     click.echo(f"next    {next_command}")
 
 
-__all__ = ["EXAMPLE", "TEXT", "TOP", "WITH_EXAMPLES", "asked_of", "find_run", "pasted", "show"]
+__all__ = ["EXAMPLE", "TEXT", "TOP", "WITH_EXAMPLES", "asked_of", "pasted", "show"]

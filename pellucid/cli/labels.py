@@ -14,7 +14,8 @@ from ..inference.asked import RunExamples
 from ..inference.label_issues import LabelIssues, label_issues
 from ..report.examples_view import labels_sections
 from ..report.inspection import ViewPage
-from .inspecting import TOP, WITH_EXAMPLES, find_run, pasted, show
+from ..runs.run import find_run
+from .inspecting import TOP, WITH_EXAMPLES, pasted, show
 from .options import JSON, OUT, HeadedCommand
 
 

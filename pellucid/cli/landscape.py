@@ -16,10 +16,10 @@ from ..inspect.landscape import Landscape, Line, loss_line, loss_slice
 from ..inspect.objective import work
 from ..report.inspection import ViewPage
 from ..report.landscape_view import landscape_sections
-from ..runs.run import Run
+from ..runs.run import Run, find_run
 from ..runs.snapshots import load_snapshots
 from ..tensor import Tensor
-from .inspecting import find_run, pasted, show
+from .inspecting import pasted, show
 from .options import JSON, Whole, option
 
 MOST, LEAST = 2000, 100  # training examples

@@ -12,8 +12,9 @@ from ..inspect.trace import trace
 from ..nn import Module
 from ..optim import Optimizer
 from ..report.trace_view import trace_page
+from ..runs.run import find_run
 from ..training.optimizers import make_optimizers
-from .inspecting import EXAMPLE, TEXT, asked_of, find_run, pasted, show
+from .inspecting import EXAMPLE, TEXT, asked_of, pasted, show
 from .options import JSON, HeadedCommand, Number, option
 
 

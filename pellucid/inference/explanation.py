@@ -286,9 +286,9 @@ class _Teller:
 
         read = {name: [part for part in parts if part[0] in names] for name, parts in asked.columns.items()}
         found = counterfactual(answers, row, read, {name: known.inputs[name] for name in names}, gain, fixed)
-        return self._told(found, known, rows, index)
+        return self._told(found, rows, index)
 
-    def _told(self, found: Counterfactual, known: Examples, rows: np.ndarray, index: int) -> Counterfactual:
+    def _told(self, found: Counterfactual, rows: np.ndarray, index: int) -> Counterfactual:
         """The change with its values as a person knows them."""
         asked = self.asked
         assert asked.classes is not None

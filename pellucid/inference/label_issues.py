@@ -132,7 +132,7 @@ def label_issues(examples: RunExamples, top: int | None = 30) -> LabelIssues:
             f"{run.name}: its examples have no label each; expected a run on classes or numbers; choose another run"
         )
     found = [
-        _judged(one.network, one.sets, one.sentence, data, part)
+        _judged(one.network, one.sets, one.sentence, part)
         for one in learned_networks(run, len(part))
         if isinstance(one.network, PredictionModel)
     ]
@@ -143,7 +143,7 @@ def label_issues(examples: RunExamples, top: int | None = 30) -> LabelIssues:
     return _of_numbers(data, part, run.name, Judged(losses, says, how, found[0].out_of_fold), top)
 
 
-def _judged(network: PredictionModel, sets: Sequence[Any], sentence: str, data: DataModule, part: Examples) -> Judged:
+def _judged(network: PredictionModel, sets: Sequence[Any], sentence: str, part: Examples) -> Judged:
     rows = training_rows(network, part)
     held_out = part.fold is not None and (part.fold >= 0).mean() > 0.5
     if isinstance(network, BaggedMLP) and held_out:

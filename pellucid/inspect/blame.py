@@ -201,11 +201,11 @@ def _result(found: Found, runs: list[Observed], of: str, measure: str, top: int)
         measured=len(measured),
         rank_agreement=agreement,
         checks=(*check, *found.checks),
-        notes=(_method_note(found, len(measured), len(effect), of), *found.notes),
+        notes=(_method_note(len(measured), len(effect), of), *found.notes),
     )
 
 
-def _method_note(found: Found, measured: int, parts: int, of: str) -> str:
+def _method_note(measured: int, parts: int, of: str) -> str:
     if measured == parts:
         return f"All {parts:,} {of} were measured, each by leaving it out."
     return f"{measured:,} of {parts:,} {of} were measured: the first of the first order and a sample; all rows are."

@@ -145,7 +145,7 @@ def features(
     arrays = [value.numpy() if isinstance(value, Tensor) else np.asarray(value) for value in given]
     first = [Tensor(value[:1]) for value in arrays]
     path = unit_layers(network, *first, forward=forward)[-1] if layer is None else layer
-    values, steps = by_unit(activations(network, [path], arrays, forward)[path], network, path)
+    values, steps = by_unit(activations(network, [path], arrays, forward)[path], network)
     for unit in units or ():
         check_unit(path, unit, values.shape[1])
     chosen = list(units) if units else np.argsort(-values.std(0), kind="stable")[:SHOWN].tolist()
@@ -176,6 +176,6 @@ def _untrained_purity(
     """The mean purity of the same layer without training."""
     if untrained is not None:
         own = None if forward is None else getattr(untrained, forward.__name__, None)
-        return purity_of(by_unit(activations(untrained, [path], arrays, own)[path], untrained, path)[0], labels)
+        return purity_of(by_unit(activations(untrained, [path], arrays, own)[path], untrained)[0], labels)
     with shuffled_weights(network):
-        return purity_of(by_unit(activations(network, [path], arrays, forward)[path], network, path)[0], labels)
+        return purity_of(by_unit(activations(network, [path], arrays, forward)[path], network)[0], labels)

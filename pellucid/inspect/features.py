@@ -103,7 +103,7 @@ def _batch_axes(network: Module, layers: Sequence[str], inputs: Sequence[np.ndar
     }
 
 
-def by_unit(values: np.ndarray, network: Module, layer: str) -> tuple[np.ndarray, np.ndarray | None]:
+def by_unit(values: np.ndarray, network: Module) -> tuple[np.ndarray, np.ndarray | None]:
     """(N, U) of a layer's outputs (N, ...), the largest over pixels or steps; and of sequences the step (N, U) of it."""
     if values.ndim == 4:
         return values.max((2, 3)), None
@@ -140,7 +140,7 @@ def top_examples(
     """The k examples of `data`, an array or a tuple of them (N, ...), that drive a unit most. The network stays as it was."""
     inputs = data if isinstance(data, tuple) else (data,)
     arrays = [value.numpy() if isinstance(value, Tensor) else np.asarray(value) for value in inputs]
-    values, steps = by_unit(activations(network, [layer], arrays)[layer], network, layer)
+    values, steps = by_unit(activations(network, [layer], arrays)[layer], network)
     check_unit(layer, unit, values.shape[1])
     return strongest(layer, unit, values, steps, labels, k)
 

@@ -208,7 +208,7 @@ def test_units_of_a_trained_network_are_purer(mnist, name, layer):
     network, make, size = networks[name]
     torch.manual_seed(9)
     pure = [
-        purity(by_unit(activations(each, [layer], [x[:5000].reshape(-1, *size)])[layer], each, layer)[0], y[:5000])
+        purity(by_unit(activations(each, [layer], [x[:5000].reshape(-1, *size)])[layer], each)[0], y[:5000])
         for each in (network, make())
     ]
     print(name, pure)
@@ -221,7 +221,7 @@ def test_made_pictures_beat_the_best_example_and_another_network_reads_them(mnis
     _, (x, _), networks = mnist
     network, _, size = networks[name]
     other, _, other_size = networks["cnn" if name == "mlp" else "mlp"]
-    best = by_unit(activations(network, [""], [x.reshape(-1, *size)])[""], network, "")[0].max(0)
+    best = by_unit(activations(network, [""], [x.reshape(-1, *size)])[""], network)[0].max(0)
     flat = lambda images: images.reshape(10, 28, 28)
     call = lambda images: network(images.reshape(-1, *size))
     with untouched(network):
